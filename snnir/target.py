@@ -1,0 +1,124 @@
+"""What a target is: data and design rules; and what a backend must offer.
+
+All rules of a target are checked and all violations come at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from snnir.errors import CompileError, Violation
+from snnir.ops import Array, Op
+from snnir.semantics import Semantics
+
+if TYPE_CHECKING:
+    from snnir.graph import Graph
+    from snnir.pipeline import Pass
+
+Rule = Callable[["Graph"], Iterator[Violation]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A platform that graphs are compiled for.
+
+    Attributes:
+        name: as on the command line.
+        title: what it is, in a line.
+        ops: the op types it takes, after its backend's pipeline.
+        semantics: what it does in a step; fields that it can adapt to the graph are in `adapts`.
+        adapts: names of the fields of `semantics` that follow the graph's.
+        rules: one function per limit; each yields a violation per breach.
+        package: import name of the package that runs it; None when snnir runs it itself.
+        extra: the extra of snnir that installs the package.
+        limits: numbers worth printing (`snnir targets`), name -> value with unit.
+    """
+
+    name: str
+    title: str
+    ops: frozenset[type[Op]]
+    semantics: Semantics
+    adapts: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    package: str | None = None
+    extra: str | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, graph: Graph) -> list[Violation]:
+        """Every reason why `graph` cannot run here: unsupported ops, unsupported semantics, broken design rules."""
+        return [*self._unsupported(graph), *self._semantics(graph), *(v for rule in self.rules for v in rule(graph))]
+
+    def _unsupported(self, graph: Graph) -> Iterator[Violation]:
+        takes = ", ".join(sorted(op.__name__ for op in self.ops))
+        for name, op in graph.ops.items():
+            if type(op) not in self.ops:
+                yield Violation(
+                    f"{self.name}-op",
+                    f"{op.kind} does not exist on {self.title}",
+                    where=", ".join(graph.sources(name)),
+                    loc=str(op.loc or ""),
+                    expected=takes,
+                )
+
+    def _semantics(self, graph: Graph) -> Iterator[Violation]:
+        for name, (wanted, there) in graph.semantics.differences(self.semantics).items():
+            if name in self.adapts or name in ("dt", "number_format"):
+                continue
+            yield Violation(
+                f"{self.name}-semantics",
+                f"the network means {name}={wanted!r}, {self.title} does {there!r}",
+                expected=f"{name}={there!r}",
+                hint="train the network with that rule",
+            )
+
+
+class Artifact(Protocol):
+    """What a backend makes of a graph: files, and a way to run them here."""
+
+    @property
+    def latency(self) -> int:
+        """Steps by which outputs come later than the source network's."""
+        ...
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """What was decided and what it cost, as JSON data."""
+        ...
+
+    def files(self) -> Mapping[str, bytes]:
+        """The target's own files: relative path -> content. Writes nothing."""
+        ...
+
+    def run(
+        self, inputs: Mapping[str, Array], record: tuple[str, ...]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Runs on `inputs` (name -> (T, B, *shape)), state at rest; gives outputs by name and recorded op outputs."""
+        ...
+
+
+class Backend(Protocol):
+    """One target's way from a sound graph to an artifact."""
+
+    target: Target
+
+    def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
+        """The passes that bring a graph to this target, in order."""
+        ...
+
+    def build(self, graph: Graph, options: Mapping[str, Any]) -> Artifact:
+        """The artifact of a graph that has gone through the pipeline and passed `target.check`.
+
+        Raises:
+            CompileError: what only shows while building (quantisation, ranges), all at once.
+            UsageError: an option that this target does not have.
+        """
+        ...
+
+
+def require(target: Target, graph: Graph) -> None:
+    """Raises CompileError with all violations of `target`'s rules, or returns."""
+    violations = target.check(graph)
+    if violations:
+        raise CompileError(violations, title=f"the network does not fit {target.title}")
