@@ -47,7 +47,9 @@ def step_length(semantics: Semantics, why: str) -> float:
         CompileError: nobody has said it.
     """
     if semantics.dt is None:
-        raise fail("time-step", f"the time step is not known, but {why} needs it", hint="say it: dt=... (seconds), --dt")
+        raise fail(
+            "time-step", f"the time step is not known, but {why} needs it", hint="say it: dt=... (seconds), --dt"
+        )
     return semantics.dt
 
 

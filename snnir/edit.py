@@ -96,12 +96,7 @@ class Editor:
 
     def can_bypass(self, name: str) -> bool:
         """Whether `bypass` would create no duplicate edge."""
-        edges = [
-            Edge(i.source, o.target, o.port)
-            for i in self._in[name]
-            for o in self._out[name]
-            if i.source != name
-        ]
+        edges = [Edge(i.source, o.target, o.port) for i in self._in[name] for o in self._out[name] if i.source != name]
         return len(set(edges)) == len(edges) and not any(e in self._edges for e in edges)
 
     def bypass(self, name: str) -> None:

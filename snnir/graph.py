@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Graph:
 
     ops: Mapping[str, Op]
     edges: tuple[Edge, ...]
-    semantics: Semantics = Semantics()  # noqa: RUF009 - frozen, so one instance serves all
+    semantics: Semantics = Semantics()
     origin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -177,9 +178,7 @@ class Graph:
                 changes.setdefault(name, {})[slot] = array.astype(old.dtype, copy=True)
         if faults:
             raise CompileError(faults, title="weights do not fit the graph")
-        return replace(
-            self, ops={n: op.with_(**changes[n]) if n in changes else op for n, op in self.ops.items()}
-        )
+        return replace(self, ops={n: op.with_(**changes[n]) if n in changes else op for n, op in self.ops.items()})
 
     # -- soundness -------------------------------------------------------------------------------------------------
 
@@ -240,9 +239,7 @@ class Graph:
             target = self.ops.get(edge.target)
             if target is not None and edge.port not in target.ports:
                 takes = ", ".join(target.ports) or "no input"
-                yield Violation(
-                    "edge-port", f"{target.kind} has no port {edge.port!r}", str(edge), expected=takes
-                )
+                yield Violation("edge-port", f"{target.kind} has no port {edge.port!r}", str(edge), expected=takes)
             source = self.ops.get(edge.source)
             if isinstance(source, Output):
                 yield Violation("edge-output", "leaves an output", where=str(edge))
@@ -251,9 +248,7 @@ class Graph:
             for port in op.ports:
                 if (name, port) not in fed:
                     what = "nothing arrives" if port == "input" else f"nothing arrives at port {port!r}"
-                    yield Violation(
-                        "op-unconnected", what, where=f"{name} ({op.kind})", loc=str(op.loc or "")
-                    )
+                    yield Violation("op-unconnected", what, where=f"{name} ({op.kind})", loc=str(op.loc or ""))
         if not self.inputs and not any(isinstance(op, Constant) for op in self.ops.values()):
             yield Violation("graph-inputs", "has no input", expected="at least one Input")
         if not self.outputs:
@@ -289,9 +284,7 @@ class Graph:
                 if name not in shapes:
                     what = "its shape cannot be inferred"
                     hint = "give it array parameters, an input_shape, or a path from an input"
-                    faults[name] = Violation(
-                        "shape", what, f"{name} ({op.kind})", str(op.loc or ""), hint=hint
-                    )
+                    faults[name] = Violation("shape", what, f"{name} ({op.kind})", str(op.loc or ""), hint=hint)
         return shapes, list(faults.values())
 
     def _infer_one(self, name: str, shapes: Mapping[str, Shape]) -> Shape | None:
@@ -324,5 +317,5 @@ def chain(
             name, n = f"{stem}_{n}", n + 1
         named[name] = op
     names = list(named)
-    edges = tuple(Edge(a, b, named[b].ports[0]) for a, b in zip(names, names[1:], strict=False))
+    edges = tuple(Edge(a, b, named[b].ports[0]) for a, b in pairwise(names))
     return Graph(named, edges, semantics or Semantics(), metadata=metadata or {})

@@ -58,9 +58,7 @@ def schedule(graph: Graph) -> Schedule:
     return Schedule(tuple(groups), frozenset(late))
 
 
-def _break_cycles(
-    graph: Graph, members: set[str], rank: dict[str, int], done: set[str], late: set[Edge]
-) -> list[str]:
+def _break_cycles(graph: Graph, members: set[str], rank: dict[str, int], done: set[str], late: set[Edge]) -> list[str]:
     """An order of one strongly connected component; adds its back edges to `late`."""
     missing = {m: sum(e.source in members for e in graph.incoming[m]) for m in members}
     ready: list[tuple[int, str]] = []
@@ -89,9 +87,7 @@ def _break_cycles(
                 heapq.heappush(entry, (False, rank[edge.target], edge.target))
     position = {name: i for i, name in enumerate(order)}
     for name in order:
-        late.update(
-            e for e in graph.outgoing[name] if e.target in members and position[e.target] <= position[name]
-        )
+        late.update(e for e in graph.outgoing[name] if e.target in members and position[e.target] <= position[name])
     return order
 
 

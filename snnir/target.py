@@ -91,9 +91,7 @@ class Artifact(Protocol):
         """The target's own files: relative path -> content. Writes nothing."""
         ...
 
-    def run(
-        self, inputs: Mapping[str, Array], record: tuple[str, ...]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
+    def run(self, inputs: Mapping[str, Array], record: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Runs on `inputs` (name -> (T, B, *shape)), state at rest; gives outputs by name and recorded op outputs."""
         ...
 

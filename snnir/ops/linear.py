@@ -264,9 +264,7 @@ class Conv(Op):
             )
         )
         if min(size) < 1:
-            raise ShapeError(
-                f"kernel {list(self.weight.shape[2:])} is larger than its input {list(arriving)}"
-            )
+            raise ShapeError(f"kernel {list(self.weight.shape[2:])} is larger than its input {list(arriving)}")
         out = (self.weight.shape[0], *size)
         if self.bias.shape not in ((out[0],), out):
             raise ShapeError(f"bias {list(self.bias.shape)}, expected {[out[0]]} or a map {list(out)}")

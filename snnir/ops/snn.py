@@ -167,9 +167,7 @@ class Reshape(SnnOp):
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
         if arriving is not None and prod(arriving) != prod(self.shape):
-            raise ShapeError(
-                f"{list(arriving)} has {prod(arriving)} elements, {list(self.shape)} another number"
-            )
+            raise ShapeError(f"{list(arriving)} has {prod(arriving)} elements, {list(self.shape)} another number")
         return self.shape
 
 
@@ -207,9 +205,7 @@ class Slice(SnnOp):
         if not 0 <= axis < len(arriving):
             raise ShapeError(f"axis {self.axis} does not exist in {list(arriving)}")
         if not 0 <= self.start < self.stop <= arriving[axis]:
-            raise ShapeError(
-                f"{self.start}:{self.stop} does not lie within axis {self.axis} of {list(arriving)}"
-            )
+            raise ShapeError(f"{self.start}:{self.stop} does not lie within axis {self.axis} of {list(arriving)}")
         return (*arriving[:axis], len(range(self.start, self.stop, self.step)), *arriving[axis + 1 :])
 
     def verify(self) -> Iterator[str]:
