@@ -1,0 +1,137 @@
+"""The folder of a compiled network: manifest, graph, readme, and the target's files; written all or nothing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnir import __version__
+from snnir.errors import CompileError, fail
+
+if TYPE_CHECKING:
+    from snnir.compiler import CompileResult
+
+
+def with_manifest(result: CompileResult) -> dict[str, bytes]:
+    """The artifact's files plus `graph.nir` (or `graph/` where NIR cannot say it), `README.md`, `manifest.json`."""
+    files = dict(result.artifact.files())
+    if not any(path.endswith("graph.nir") for path in files):
+        files.update(_graph_files(result))
+    files.setdefault("README.md", _readme(result, files).encode())
+    manifest = {
+        "snnir": __version__,
+        "target": result.target,
+        "source": {"ops": len(result.source), "sha256": graph_hash(result.source)},
+        "semantics": result.source.semantics.to_json(),
+        "pipeline": result.report.get("pipeline", ""),
+        "latency_steps": result.latency,
+        "origin": {name: list(result.graph.sources(name)) for name in result.graph.ops},
+        "report": _plain(result.report),
+        "files": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())},
+    }
+    files["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=False) + "\n").encode()
+    return files
+
+
+def graph_hash(graph: Any) -> str:
+    """SHA-256 of a graph's full stored form: structure, semantics and weights."""
+    from snnir.store import save
+
+    digest = hashlib.sha256()
+    for path, data in sorted(save(graph).items()):
+        digest.update(path.encode() + b"\0" + data)
+    return digest.hexdigest()
+
+
+def _graph_files(result: CompileResult) -> dict[str, bytes]:
+    from snnir.nir_io import write
+    from snnir.store import save
+
+    try:
+        return {"graph.nir": write(result.graph)}
+    except CompileError:  # some op is not NIR's: keep the graph in the project's own form
+        return {f"graph/{path}": data for path, data in save(result.graph).items()}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON data: NumPy scalars and arrays become numbers and lists."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _readme(result: CompileResult, files: Mapping[str, bytes]) -> str:
+    from snnir.registry import backend
+
+    target = backend(result.target).target
+    inputs = ", ".join(f"`{n}` (T, B, {', '.join(map(str, result.source.shapes[n]))})" for n in result.source.inputs)
+    outputs = ", ".join(f"`{n}` (T, B, {', '.join(map(str, result.source.shapes[n]))})" for n in result.source.outputs)
+    dt = result.source.semantics.dt
+    lines = [
+        f"# A spiking network compiled for {target.title}",
+        "",
+        f"Made by snnir {__version__} from {len(result.source)} ops; {len(result.graph)} ops after its passes.",
+        "",
+        f"* inputs: {inputs}",
+        f"* outputs: {outputs}",
+        f"* time step: {'not used' if dt is None else f'{dt:g} s'}",
+        f"* outputs come {result.latency} steps after the source network's",
+        f"* passes: {result.report.get('pipeline') or 'none'}",
+        "",
+        "Files:",
+        "",
+        *(f"* `{path}`" for path in sorted(files)),
+        "",
+        "`manifest.json` says what every neuron was made from (`origin`) and what each pass did.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
+    """Writes `files` as the new folder `folder`, all or nothing.
+
+    Raises:
+        CompileError: the folder exists (and not `overwrite`), its parent cannot be written, or the disk is full.
+    """
+    if folder.exists() and not overwrite:
+        raise fail("output-exists", "exists already", where=str(folder), hint="choose another folder, or --force")
+    if folder.exists() and not folder.is_dir():
+        raise fail("output-exists", "is a file, not a folder", where=str(folder))
+    staging: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        for path, data in files.items():
+            place = staging / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        staging.chmod(0o777 & ~_umask())
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old / "was")
+            os.replace(staging, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(staging, folder)
+    except OSError as error:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot be written: {error.strerror}"
+        raise fail("output-unwritable", what, where=str(folder), hint="nothing was written") from error
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,258 @@
+"""The two verbs: `load` a network from anywhere, `compile` it for a target."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnir.errors import UsageError, fail
+from snnir.graph import Graph
+from snnir.ops import Array
+from snnir.semantics import Semantics
+from snnir.target import Artifact, require
+
+if TYPE_CHECKING:
+    import os
+
+    from snnir.pipeline import Step
+
+
+def load(source: Any, dt: float | None = None, semantics: Semantics | None = None, **options: Any) -> Graph:
+    """Reads a network.
+
+    Args:
+        source: a path (`model.py[:name]`, `.nir`, the folder of an artifact) or a live object: a `Graph`, an
+            `nn.Module`, or an `nir.NIRGraph`.
+        dt: the time step in seconds. Needed when the source has time constants and does not say it; it is never
+            guessed.
+        semantics: what one step means; default what the source says, else NIR's forward Euler.
+        options: passed to a `model.py`'s `build(**options)`, or to the tracer of an nn.Module.
+
+    Returns:
+        A sound graph.
+
+    Raises:
+        CompileError: with everything that is wrong with the source.
+        UsageError: nothing can read such a source.
+        MissingPackageError: reading it needs a package that is not installed.
+    """
+    graph = _read(source, dt, semantics, options)
+    return _with_time(graph, dt, semantics).verify()
+
+
+def _read(source: Any, dt: float | None, semantics: Semantics | None, options: dict[str, Any]) -> Graph:
+    if isinstance(source, Graph):
+        return source
+    if isinstance(source, (str, Path)):
+        return _read_path(source, dt, semantics, options)
+    kinds = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in type(source).__mro__}
+    if "nir.NIRGraph" in kinds:
+        from snnir.nir_io import from_nir
+
+        return from_nir(source)
+    torch = sys.modules.get("torch")  # an nn.Module can only exist where torch has been imported
+    if torch is not None and isinstance(source, torch.nn.Module):
+        from snnir.frontends.torch_fx import load_module
+
+        return load_module(source, dt=dt, semantics=semantics, **options)
+    raise UsageError(f"cannot load a {type(source).__name__}; give a path, a Graph, an nn.Module or an nir.NIRGraph")
+
+
+def _read_path(source: str | Path, dt: float | None, semantics: Semantics | None, options: dict[str, Any]) -> Graph:
+    from snnir.registry import file_frontend
+
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path)
+    suffix = path.suffix.removeprefix(".").partition(":")[0]
+    return file_frontend(suffix)(str(source), dt=dt, semantics=semantics, **options)
+
+
+def _read_folder(folder: Path) -> Graph:
+    from snnir.store import load as load_store
+
+    for inner in (folder / "graph", folder):
+        if (inner / "graph.json").is_file():
+            return load_store(inner)
+    if (folder / "graph.nir").is_file():
+        from snnir.nir_io import read
+
+        return read(folder / "graph.nir")
+    raise fail(
+        "source-folder", "holds no graph", where=str(folder), expected="graph.nir or graph.json, as snnir writes"
+    )
+
+
+def _with_time(graph: Graph, dt: float | None, semantics: Semantics | None) -> Graph:
+    if semantics is not None and semantics != graph.semantics:
+        own_dt = semantics.dt if semantics.dt is not None else graph.semantics.dt
+        graph = replace(graph, semantics=semantics.with_(dt=own_dt))
+    said = graph.semantics.dt
+    if dt is None or said == dt:
+        return graph
+    if dt <= 0:
+        raise fail("time-step", f"dt is {dt} s", expected="a positive time in seconds")
+    if said is not None:
+        what = f"dt={dt:g} s is asked for, but the source says {said:g} s"
+        raise fail("time-step", what, hint="leave dt out, or give semantics=... to change what the network means")
+    return replace(graph, semantics=graph.semantics.with_(dt=dt))
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A compiled network.
+
+    Attributes:
+        target: the target's name.
+        source: the graph as it was given.
+        graph: the graph as the target runs it, after all passes; its `origin` leads back to `source`.
+        artifact: the target's files and its way to run.
+        report: what was done and what it cost, as JSON data.
+    """
+
+    target: str
+    source: Graph
+    graph: Graph
+    artifact: Artifact
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency(self) -> int:
+        """Steps by which outputs come later than the source network's."""
+        return self.artifact.latency
+
+    def run(self, x: Array | Mapping[str, Array], record: Sequence[str] | None = None) -> Any:
+        """Runs the artifact here, state at rest; arguments and results as `snnir.interpret`.
+
+        Outputs are the target's own, so they come `latency` steps late.
+        """
+        from snnir.interpreter import as_inputs
+
+        outputs, recorded = self.artifact.run(as_inputs(self.source, x), tuple(record or ()))
+        values: Any = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+        return values if record is None else (values, recorded)
+
+    def module(self) -> Any:
+        """The emitted module, live and trainable (targets of the PyTorch family).
+
+        Raises:
+            UsageError: the target has no module.
+        """
+        make = getattr(self.artifact, "module", None)
+        if make is None:
+            raise UsageError(f"{self.target} is not a PyTorch target, so it has no module")
+        return make()
+
+    def files(self) -> dict[str, bytes]:
+        """All files of the artifact, `manifest.json` and `README.md` included: relative path -> content."""
+        from snnir.artifact import with_manifest
+
+        return with_manifest(self)
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Writes the artifact into a new folder, all or nothing.
+
+        Raises:
+            CompileError: the folder exists (and not `overwrite`), or cannot be written.
+        """
+        save_all({"": self}, folder, overwrite)
+
+
+def save_all(results: Mapping[str, CompileResult], folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Writes several artifacts, each into its subfolder of `folder`, all or nothing."""
+    from snnir.artifact import write_folder
+
+    files = {f"{sub}/{path}" if sub else path: data for sub, r in results.items() for path, data in r.files().items()}
+    write_folder(Path(folder), files, overwrite)
+
+
+def compile(  # noqa: A001 - the verb of a compiler; users call snnir.compile
+    source: Any,
+    target: str,
+    *,
+    passes: str | None = None,
+    dt: float | None = None,
+    semantics: Semantics | None = None,
+    calibrate: Any = None,
+    verify_passes: bool = False,
+    allow: Sequence[str] = (),
+    hook: Callable[[Step], None] | None = None,
+    **options: Any,
+) -> CompileResult:
+    """Compiles a network for a target.
+
+    Args:
+        source: a graph, or anything that `load` takes.
+        target: name of the target (`snnir targets` lists them).
+        passes: a pipeline to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.
+        dt, semantics: as for `load`.
+        calibrate: recorded input, (T, B, *shape) or a dict by input name; quantising targets measure with it, and
+            `verify_passes` uses it beside random input.
+        verify_passes: run every pass's before and after and hold the pass to what it keeps.
+        allow: 'approximate' lets a target run a network that it cannot run exactly, with the effect reported.
+        hook: called after each pass with a `snnir.pipeline.Step`.
+        options: the target's own.
+
+    Returns:
+        The compiled network.
+
+    Raises:
+        CompileError: with every reason why the network cannot run on the target.
+        UsageError: an unknown target, pass or option.
+    """
+    from snnir.pipeline import Step, parse_pipeline, pipeline_text, run_pipeline
+    from snnir.registry import backend
+
+    chosen = backend(target)
+    graph = load(source, dt=dt, semantics=semantics)
+    unknown = set(allow) - {"approximate"}
+    if unknown:
+        raise UsageError(f"allow={', '.join(sorted(unknown))}: only 'approximate' can be allowed")
+    recorded = _recorded(graph, calibrate)
+    settings = {**options, "allow": tuple(allow), "calibrate": recorded}
+    pipeline = (*(parse_pipeline(passes) if passes else ()), *chosen.pipeline(graph, settings))
+    steps: list[dict[str, Any]] = []
+
+    def after(step: Step) -> None:
+        if verify_passes and step.after is not step.before:
+            from snnir.verify_passes import check_step
+
+            check_step(step, inputs=recorded)
+        steps.append(_step_report(step))
+        if hook is not None:
+            hook(step)
+
+    lowered = run_pipeline(graph, pipeline, after)
+    require(chosen.target, lowered)
+    artifact = chosen.build(lowered, settings)
+    report = {
+        "target": target,
+        "pipeline": pipeline_text(pipeline),
+        "passes": steps,
+        "ops": {"source": len(graph), "target": len(lowered)},
+        "latency": artifact.latency,
+        **artifact.report,
+    }
+    return CompileResult(target, graph, lowered, artifact, report)
+
+
+def _recorded(graph: Graph, calibrate: Any) -> dict[str, Array] | None:
+    if calibrate is None:
+        return None
+    from snnir.interpreter import as_inputs
+
+    return as_inputs(graph, calibrate)
+
+
+def _step_report(step: Step) -> dict[str, Any]:
+    return {
+        "pass": step.pass_.name,
+        "keeps": step.pass_.keeps,
+        "seconds": round(step.seconds, 6),
+        "ops_before": len(step.before),
+        "ops_after": len(step.after),
+        "notes": [{"kind": e.kind, "where": e.where, "text": e.text} for e in step.entries],
+    }

@@ -1,0 +1,91 @@
+"""Two tables: what can be read, and what can be compiled for. Modules are imported when an entry is used.
+
+Other packages add targets through the entry point group `snnir.backends` (name -> a `snnir.target.Backend`) and
+readers through `snnir.frontends` (file suffix without the dot -> `load(path, dt, semantics, **options) -> Graph`). A
+name that exists already is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from snnir.errors import UsageError
+
+if TYPE_CHECKING:
+    from snnir.graph import Graph
+    from snnir.target import Backend, Target
+
+BACKENDS: dict[str, str] = {
+    "torch": "snnir.backends.torch:TORCH",
+    "norse": "snnir.backends.norse:NORSE",
+    "snntorch": "snnir.backends.snntorch:SNNTORCH",
+    "nir": "snnir.backends.nir:NIR",
+    "xylo-audio2": "snnir.backends.xylo:XYLO_AUDIO2",
+    "xylo-audio3": "snnir.backends.xylo:XYLO_AUDIO3",
+    "xylo-imu": "snnir.backends.xylo:XYLO_IMU",
+}
+
+FILE_FRONTENDS: dict[str, str] = {
+    "nir": "snnir.frontends.nir_file:load",
+    "py": "snnir.frontends.model_file:load",
+}
+
+
+def backend_names() -> tuple[str, ...]:
+    """All target names, ours first."""
+    return (*BACKENDS, *_foreign("snnir.backends"))
+
+
+def backend(name: str) -> Backend:
+    """The backend of a target.
+
+    Raises:
+        UsageError: no target has that name.
+    """
+    if name in BACKENDS:
+        return _attribute(BACKENDS[name])
+    foreign = _foreign("snnir.backends")
+    if name in foreign:
+        return foreign[name].load()
+    raise UsageError(f"no target {name!r}; there are {', '.join(backend_names())}")
+
+
+def file_frontend(suffix: str) -> Callable[..., Graph]:
+    """The reader of files with `suffix` (without the dot).
+
+    Raises:
+        UsageError: no frontend reads such files.
+    """
+    if suffix in FILE_FRONTENDS:
+        return _attribute(FILE_FRONTENDS[suffix])
+    foreign = _foreign("snnir.frontends")
+    if suffix in foreign:
+        return foreign[suffix].load()
+    there = ", ".join(f".{s}" for s in (*FILE_FRONTENDS, *foreign))
+    raise UsageError(f"no frontend reads {'.' + suffix if suffix else 'a file without suffix'}; there are {there}")
+
+
+def installed(target: Target) -> bool:
+    """Whether the package that runs a target is there (found, not imported)."""
+    return target.package is None or find_spec(target.package) is not None
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+@cache
+def _foreign(group: str) -> dict[str, EntryPoint]:
+    ours = BACKENDS if group == "snnir.backends" else FILE_FRONTENDS
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        if point.name in ours or point.name in found:
+            raise UsageError(f"{point.value} registers {point.name!r} in {group}, but that name is taken")
+        found[point.name] = point
+    return found
