@@ -124,6 +124,13 @@ class CompileResult:
         """Steps by which outputs come later than the source network's."""
         return self.artifact.latency
 
+    @property
+    def in_floats(self) -> bool:
+        """Whether the artifact computes in floats (and so promises the very same spikes), not in integers."""
+        from snnir.registry import backend
+
+        return backend(self.target).target.semantics.number_format.startswith("float")
+
     def run(self, x: Array | Mapping[str, Array], record: Sequence[str] | None = None) -> Any:
         """Runs the artifact here, state at rest; arguments and results as `snnir.interpret`.
 
@@ -169,7 +176,7 @@ def save_all(results: Mapping[str, CompileResult], folder: str | os.PathLike[str
     write_folder(Path(folder), files, overwrite)
 
 
-def compile(  # noqa: A001 - the verb of a compiler; users call snnir.compile
+def compile(
     source: Any,
     target: str,
     *,
@@ -203,7 +210,7 @@ def compile(  # noqa: A001 - the verb of a compiler; users call snnir.compile
         CompileError: with every reason why the network cannot run on the target.
         UsageError: an unknown target, pass or option.
     """
-    from snnir.pipeline import Step, parse_pipeline, pipeline_text, run_pipeline
+    from snnir.pipeline import parse_pipeline, pipeline_text, run_pipeline
     from snnir.registry import backend
 
     chosen = backend(target)

@@ -62,10 +62,10 @@ def recurrence(op: Neuron, semantics: Semantics) -> Recurrence:
     if semantics.decay == "shift":
         raise fail("semantics-decay", "decay 'shift' is an integer rule; it has its own simulator", where=op.kind)
     dt = step_length(semantics, op.kind)
-    one = np.float64(1.0)
+    one, zero = np.asarray(1.0), np.asarray(0.0)
     if isinstance(op, (I, IF)):
         gain = (dt if semantics.gain == "ode" else 1.0) * op.r.astype(np.float64)
-        rule = Recurrence(one, gain, np.float64(0.0), np.float64(0.0))
+        rule = Recurrence(one, gain, zero, zero)
     elif isinstance(op, (LI, LIF)):
         decay, rise = _decay(op.tau, dt, semantics)
         rule = _leaky(decay, rise, op.r, op.v_leak, semantics)
@@ -102,8 +102,8 @@ def _decay(tau: Array, dt: float, semantics: Semantics) -> tuple[Array, Array]:
 
 def _leaky(decay: Array, rise: Array, r: Array, v_leak: Array, semantics: Semantics) -> Recurrence:
     leak = v_leak.astype(np.float64)
-    start = leak if semantics.start == "rest" else np.float64(0.0)
-    return Recurrence(decay, rise * r, np.asarray((1.0 - decay) * leak), np.asarray(start))
+    start = leak if semantics.start == "rest" else np.zeros_like(leak)
+    return Recurrence(decay, np.asarray(rise * r), np.asarray((1.0 - decay) * leak), start)
 
 
 def delay_steps(op: Delay, semantics: Semantics) -> Array:

@@ -21,7 +21,7 @@ class NeuronCell:
         if rule.decay_syn is not None and rule.gain_syn is not None:
             self.decay_syn, self.gain_syn = rule.decay_syn.astype(dtype), rule.gain_syn.astype(dtype)
         self.threshold = None if rule.threshold is None else rule.threshold.astype(dtype)
-        self.v_reset = None if rule.v_reset is None else rule.v_reset.astype(dtype)
+        self.v_reset = np.zeros(()) if rule.v_reset is None else rule.v_reset.astype(dtype)
         self.v = np.broadcast_to(rule.start.astype(dtype), (batch, *shape)).copy()
         self.i = np.zeros((batch, *shape), dtype)
         self.late_spikes = np.zeros((batch, *shape), dtype=bool)

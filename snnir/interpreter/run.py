@@ -57,9 +57,8 @@ def interpret(
     inputs = as_inputs(graph, x, dtype)
     run = _Run(graph, inputs, semantics or graph.semantics, wanted)
     run.all()
-    outputs: Values = {name: run.values[name] for name in graph.outputs}
-    if len(outputs) == 1:
-        outputs = next(iter(outputs.values()))
+    by_name = {name: run.values[name] for name in graph.outputs}
+    outputs: Values = next(iter(by_name.values())) if len(by_name) == 1 else by_name
     return outputs if record is None else (outputs, {name: run.recorded[name] for name in wanted})
 
 

@@ -1,0 +1,45 @@
+# Two commands do everything: `make demo` and `make test`. Both make their own .venv; both re-run fast.
+PYTHON ?= python3
+BIN := .venv/bin
+# PyTorch's threads wait by spinning, which on few cores makes everything several times slower.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+WORKERS ?= 2
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.ready
+	$(BIN)/python examples/digits/demo.py
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.bench-ready
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/xylo_simulator.py
+	$(BIN)/python benchmarks/xylo_quantisation.py
+	$(BIN)/python benchmarks/compile_time.py
+
+# PyTorch comes first and alone, so that nothing else chooses another build of it. Norse asks for torchvision, which
+# its neuron layers never import and which would replace that build, so it is installed without its requirements.
+.venv/.ready: pyproject.toml Makefile
+	test -L snnir/backends || { echo "snnir/backends must be a symbolic link (git config core.symlinks true)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'norse==1.1.0'
+	touch $@
+
+# What only the benchmarks compare with.
+.venv/.bench-ready: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'rockpool==3.1.0' tqdm loguru SciencePlots requests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'spikingjelly==2.0.0'
+	touch $@
+
+clean:
+	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
