@@ -109,7 +109,7 @@ class _Run:
         self.values: dict[str, Array] = {}
         self.recorded: dict[str, Array] = {}
         self.readers = Counter(edge.source for edge in self.graph.edges)
-        self.lags, self.groups = _lags(self.graph, self.semantics)
+        self.lags, self.groups = edge_lags(self.graph, self.semantics)
         self.steps = _steps(self.graph, first.shape[0])
         self.rest: dict[str, Array] = {}
 
@@ -288,7 +288,7 @@ def _shifted(x: Array, lag: int, rest: Array) -> Array:
     return out
 
 
-def _lags(graph: Graph, semantics: Semantics) -> tuple[dict[Edge, int], tuple[Group, ...]]:
+def edge_lags(graph: Graph, semantics: Semantics) -> tuple[dict[Edge, int], tuple[Group, ...]]:
     """Steps by which each edge is late (0 is left out), and the groups to run."""
     whole = schedule(graph)
     if not (semantics.latency_neuron or semantics.latency_input):
