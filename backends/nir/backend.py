@@ -1,0 +1,90 @@
+"""A graph as a NIR file, and the file read back and run: what is proven is what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from snnir.errors import UsageError, Violation
+from snnir.graph import Graph
+from snnir.interpreter import interpret
+from snnir.ops import NIR_OPS, Array, Conv
+from snnir.pipeline import Pass, parse_pipeline
+from snnir.semantics import Semantics
+from snnir.target import Target
+
+
+def biases_are_per_channel(graph: Graph) -> Iterator[Violation]:
+    """NIR's convolutions take one bias per channel, not a bias map."""
+    for name, op in graph.ops.items():
+        if isinstance(op, Conv) and op.bias.ndim > 1:
+            yield Violation(
+                "nir-bias-map",
+                f"{op.kind} has a bias of shape {list(op.bias.shape)}",
+                where=", ".join(graph.sources(name)),
+                loc=str(op.loc or ""),
+                expected=f"one bias per channel, {[op.bias.shape[0]]}",
+                hint="leave the padded convolutions unfused (no fuse-linear{bias_maps=true})",
+            )
+
+
+TARGET = Target(
+    name="nir",
+    title="NIR files",
+    ops=frozenset(NIR_OPS),
+    semantics=Semantics(),
+    # A NIR file fixes no step rule; ours is written beside it as metadata, so all of it follows the network.
+    adapts=frozenset(f.name for f in fields(Semantics)),
+    rules=(biases_are_per_channel,),
+)
+
+
+@dataclass(frozen=True)
+class NirArtifact:
+    """One `.nir` file."""
+
+    data: bytes
+    latency: int = 0
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def files(self) -> Mapping[str, bytes]:
+        """`graph.nir`."""
+        return {"graph.nir": self.data}
+
+    def run(self, inputs: Mapping[str, Array], record: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Reads the file back and runs it in the reference interpreter."""
+        from snnir.nir_io import read
+
+        graph = read(self.data)
+        outputs, recorded = interpret(graph, dict(inputs), record=record)
+        named = outputs if isinstance(outputs, dict) else {graph.outputs[0]: outputs}
+        return named, recorded
+
+
+class NirBackend:
+    """Lowers what has a NIR form and writes the file."""
+
+    target = TARGET
+
+    def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
+        """Splits concatenations, folds batch norms and lowers upsampling: NIR has none of them."""
+        wanted = ["split-concat", "fold-batch-norm", "lower-upsample"]
+        return () if all(type(op) in NIR_OPS for op in graph.ops.values()) else parse_pipeline(",".join(wanted))
+
+    def build(self, graph: Graph, options: Mapping[str, Any]) -> NirArtifact:
+        """The file.
+
+        Raises:
+            UsageError: an option; this target has none.
+        """
+        from snnir.nir_io import write
+
+        unknown = sorted(set(options) - {"allow", "calibrate"})
+        if unknown:
+            raise UsageError(f"target nir has no option {', '.join(unknown)}")
+        data = write(graph)
+        return NirArtifact(data, report={"bytes": len(data)})
+
+
+NIR = NirBackend()

@@ -1,0 +1,5 @@
+"""`python -m snnir` is the command `snnir`."""
+
+from snnir.cli import main
+
+main()

@@ -1,0 +1,161 @@
+"""Structure: shapes, faults, order, edits, weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import snnir
+from snnir import ops
+from snnir.edit import Editor
+from snnir.graph import Edge, Graph, chain
+from snnir.schedule import schedule
+
+
+def linear(n_out: int, n_in: int) -> ops.Linear:
+    return ops.Linear(weight=np.zeros((n_out, n_in), np.float32))
+
+
+def lif(n: int) -> ops.LIF:
+    return ops.LIF(tau=np.full(n, 0.02), v_threshold=np.ones(n))
+
+
+def rules(graph: Graph) -> list[str]:
+    return [v.rule for v in graph.violations()]
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "expected"),
+    [
+        (ops.Conv2d(weight=np.zeros((4, 2, 3, 5)), bias=np.zeros(4)), (2, 10, 10), (4, 8, 6)),  # nir says (4, 8, 8)
+        (ops.Conv2d(weight=np.zeros((4, 1, 3, 3)), bias=np.zeros(4), groups=2), (2, 6, 6), (4, 4, 4)),
+        (ops.Conv2d(weight=np.zeros((1, 1, 3, 2)), bias=np.zeros(1), dilation=(2, 3)), (1, 9, 9), (1, 5, 6)),
+        (ops.Conv2d(weight=np.zeros((1, 1, 4, 3)), bias=np.zeros(1), padding="same"), (1, 7, 5), (1, 7, 5)),
+        (ops.Conv2d(weight=np.zeros((1, 1, 3, 3)), bias=np.zeros(1), padding="valid", stride=2), (1, 8, 7), (1, 3, 3)),
+        (ops.Conv1d(weight=np.zeros((3, 2, 4)), bias=np.zeros(3), stride=3, padding=1), (2, 11), (3, 4)),
+        (ops.AvgPool2d(kernel_size=(2, 3), stride=(2, 1), padding=(0, 1)), (5, 7, 7), (5, 3, 7)),
+        (ops.Flatten(), (2, 3, 4), (24,)),
+        (ops.Flatten(start_dim=1), (2, 3, 4), (2, 12)),
+        (ops.Flatten(start_dim=-2, end_dim=-1), (2, 3, 4), (2, 12)),
+        (ops.Linear(weight=np.zeros((5, 7, 3))), (5, 3), (5, 7)),
+        (ops.Linear(weight=np.zeros((7, 3))), (6, 3), (6, 7)),
+        (
+            ops.ConvTranspose2d(weight=np.zeros((2, 3, 4, 4)), bias=np.zeros(3), stride=2, padding=1),
+            (2, 5, 6),
+            (3, 10, 12),
+        ),
+        (ops.Transpose(axes=(2, 0, 1)), (2, 3, 4), (4, 2, 3)),
+        (ops.Slice(axis=-1, start=1, stop=6, step=2), (2, 7), (2, 3)),
+    ],
+)
+def test_inferred_shapes(op: ops.Op, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    graph = chain(ops.Input(shape=shape), ("op", op), ops.Output())
+    assert graph.verify().shapes["op"] == expected
+    assert snnir.interpret(graph, np.zeros((1, 1, *shape))).shape == (1, 1, *expected)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    graph = Graph(
+        {
+            "input": ops.Input(shape=(3,)),
+            "bad": ops.LIF(tau=np.array([0.01, -0.02]), v_threshold=np.array([1.0, np.nan])),
+            "alone": linear(2, 2),
+            "output": ops.Output(),
+        },
+        (
+            Edge("input", "bad"),
+            Edge("bad", "output"),
+            Edge("bad", "output"),
+            Edge("ghost", "output"),
+            Edge("input", "bad", "side"),
+        ),
+    )
+    faults = list(graph.violations())
+    assert [v.rule for v in faults] == ["op", "op", "edge-duplicate", "edge-dangling", "edge-port", "op-unconnected"]
+    assert "v_threshold holds nan at index [1]" in faults[0].what
+    assert "tau is -0.02 s" in faults[1].what
+    with pytest.raises(snnir.CompileError) as caught:
+        graph.verify()
+    assert len(caught.value.violations) == 6
+
+
+def test_shape_faults_name_both_sides() -> None:
+    graph = chain(ops.Input(shape=(3,)), linear(4, 5), ops.Output())
+    assert "takes [5], but [3] arrives" in str(next(iter(graph.violations())))
+    fan_in = Graph(
+        {"a": ops.Input(shape=(3,)), "b": ops.Input(shape=(4,)), "output": ops.Output()},
+        (Edge("a", "output"), Edge("b", "output")),
+    )
+    assert "[3] from a and [4] from b cannot be summed" in str(next(iter(fan_in.violations())))
+
+
+def test_cycle_without_state_is_refused() -> None:
+    graph = Graph(
+        {"input": ops.Input(shape=(2,)), "a": linear(2, 2), "b": linear(2, 2), "output": ops.Output()},
+        (Edge("input", "a"), Edge("a", "b"), Edge("b", "a"), Edge("b", "output")),
+    )
+    assert rules(graph) == ["graph-cycle"]
+
+
+def test_order_does_not_depend_on_edge_order_and_enters_cycles_from_outside() -> None:
+    parts = {
+        "output": ops.Output(),
+        "back": linear(2, 2),
+        "inner": linear(2, 2),
+        "one": lif(2),
+        "two": lif(2),
+        "input": ops.Input(shape=(2,)),
+    }
+    edges = [
+        Edge("input", "one"),
+        Edge("one", "inner"),
+        Edge("inner", "two"),
+        Edge("two", "back"),
+        Edge("back", "one"),
+        Edge("two", "two"),
+        Edge("two", "output"),
+    ]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        shuffled = [edges[i] for i in rng.permutation(len(edges))]
+        plan = schedule(Graph(parts, tuple(shuffled)))
+        assert plan.back_edges == {Edge("back", "one"), Edge("two", "two")}
+        assert plan.order == ("input", "one", "inner", "two", "back", "output")
+        assert [g.cyclic for g in plan.groups] == [False, True, False]
+
+
+def test_editor_keeps_origin_and_refuses_hidden_factors_of_two() -> None:
+    graph = chain(ops.Input(shape=(2,)), linear(3, 2), linear(4, 3), lif(4), ops.Output())
+    edit = Editor(graph)
+    assert edit.build() is graph
+    edit.replace("linear_1", linear(4, 2), made_from=["linear"])
+    edit.bypass("linear")
+    new = edit.build().verify()
+    assert new.sources("linear_1") == ("linear_1", "linear")
+    assert new.incoming["linear_1"] == (Edge("input", "linear_1"),)
+    edit = Editor(new)
+    with pytest.raises(ValueError, match="exists already"):
+        edit.connect("input", "linear_1")
+    added = edit.add("lif", lif(4), made_from=["linear_1"])
+    assert added == "lif.1"
+    assert edit.build().sources("lif.1") == ("linear_1", "linear")
+
+
+def test_weights_go_out_and_come_back_by_graph_name_or_identifier() -> None:
+    graph = chain(ops.Input(shape=(2,)), ("down.0", linear(3, 2)), ops.Output())
+    assert set(graph.weights()) == {"down.0.weight"}
+    trained = np.arange(6.0).reshape(3, 2)
+    for key in ("down.0.weight", "down_0.weight"):
+        new = graph.with_weights({key: trained})
+        np.testing.assert_array_equal(new.weights()["down.0.weight"], trained)
+        assert new["down.0"].weight.dtype == np.float32  # type: ignore[attr-defined]
+    assert not graph.weights()["down.0.weight"].any()
+    with pytest.raises(snnir.CompileError) as caught:
+        graph.with_weights({"up.weight": trained, "down.0.weight": trained.T, "down_0.weight": trained * np.nan})
+    assert [v.rule for v in caught.value.violations] == ["weights-key", "weights-shape", "weights-finite"]
+
+
+def test_arrays_cannot_be_written_through_an_op() -> None:
+    op = linear(2, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        op.weight[0, 0] = 1
