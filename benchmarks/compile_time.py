@@ -1,0 +1,60 @@
+"""Compile time against graph size: load, verify, passes and emission of chains of 1k, 3k and 10k ops.
+
+    python benchmarks/compile_time.py
+
+Prints seconds and microseconds per op; a linear compiler shows about the same microseconds in every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+import snnir
+from snnir import ops
+from snnir.graph import Graph, chain
+from snnir.semantics import Semantics
+
+PASSES = "simplify,fold-batch-norm,split-concat,fuse-linear,normalise-gain"
+
+
+def network(n_ops: int) -> Graph:
+    """A chain of Linear, Scale, BatchNorm and LIF, four ops a layer, with a skip around every second layer."""
+    rng = np.random.default_rng(0)
+    layers: list[tuple[str, ops.Op]] = []
+    for i in range(n_ops // 4):
+        layers += [
+            (f"{i}.linear", ops.Affine(weight=rng.normal(size=(8, 8)), bias=rng.normal(size=8))),
+            (f"{i}.scale", ops.Scale(scale=rng.uniform(0.5, 2, 8))),
+            (
+                f"{i}.norm",
+                ops.BatchNorm(weight=np.ones(8), bias=np.zeros(8), mean=rng.normal(size=8), var=np.ones(8)),
+            ),
+            (f"{i}.lif", ops.LIF(tau=np.full(8, 0.02), r=np.full(8, 3.0), v_threshold=np.ones(8))),
+        ]
+    return chain(ops.Input(shape=(8,)), *layers, ops.Output(), semantics=Semantics(dt=1e-3))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 10000])
+    parser.add_argument("--targets", nargs="+", default=["nir", "torch", "norse", "snntorch"])
+    options = parser.parse_args()
+    print(f"{'target':10} {'ops':>7} {'after':>7} {'seconds':>9} {'us per op':>10}")
+    for target in options.targets:
+        for size in options.sizes:
+            graph = network(size)
+            start = time.perf_counter()
+            result = snnir.compile(graph, target=target, passes=PASSES)
+            result.artifact.files()
+            seconds = time.perf_counter() - start
+            print(
+                f"{target:10} {len(graph):7d} {len(result.graph):7d} {seconds:9.2f} {1e6 * seconds / len(graph):10.1f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
