@@ -1,0 +1,71 @@
+"""The layers that models are written in: trainable PyTorch modules over all time steps at once, (T, B, *shape).
+
+Time constants are in seconds. Layers of PyTorch that work on any leading axes are re-exported, so that a model needs
+one import; `snnir.load` compiles what is built from these and from plain PyTorch layers.
+"""
+
+from torch.nn import Dropout, Identity, LayerNorm, Linear, Module, PixelShuffle, PixelUnshuffle, ReLU, Sequential
+
+from snnir.nn.base import Neuron, set_dt
+from snnir.nn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    Flatten,
+    Reshape,
+    Scale,
+    SumPool2d,
+    TimeDistributed,
+    Upsample2d,
+    over_time,
+)
+from snnir.nn.neurons import IF, LI, LIF, CubaLI, CubaLIF, I
+from snnir.nn.norm import tdBatchNorm1d, tdBatchNorm2d
+from snnir.nn.surrogate import ATan, FastSigmoid, Surrogate, Triangle
+from snnir.nn.temporal import Delay, Recurrent, Repeat, TemporalMean
+
+__all__ = [
+    "IF",
+    "LI",
+    "LIF",
+    "ATan",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CubaLI",
+    "CubaLIF",
+    "Delay",
+    "Dropout",
+    "FastSigmoid",
+    "Flatten",
+    "I",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Neuron",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReLU",
+    "Recurrent",
+    "Repeat",
+    "Reshape",
+    "Scale",
+    "Sequential",
+    "SumPool2d",
+    "Surrogate",
+    "TemporalMean",
+    "TimeDistributed",
+    "Triangle",
+    "Upsample2d",
+    "over_time",
+    "set_dt",
+    "tdBatchNorm1d",
+    "tdBatchNorm2d",
+]
