@@ -85,8 +85,8 @@ class Maker:
         spread = shape if spread is None else spread
         tau = np.asarray(self.dt * STEPS_PER_TAU if tau is None else tau, np.float64)
         tau_syn = tau / 2.0
-        # In style r1 a step adds dt/tau of the input, so thresholds shrink by about that much.
-        level = 1.0 if self.style == "disc" else 3.0 / STEPS_PER_TAU
+        # In style r1 a step adds dt/tau of the input, so thresholds shrink; a synaptic current piles up over tau_syn.
+        level = 3.0 / STEPS_PER_TAU if self.style == "r1" else 16.0 if kind in (CubaLI, CubaLIF) else 2.0
         fields: dict[str, Any] = {"r": 1.0}
         if kind in (LI, LIF):
             fields |= {"tau": tau, "v_leak": np.multiply(v_leak, level)}

@@ -1,0 +1,211 @@
+"""A graph as two files, without loss: `graph.json` (all but the arrays) and `weights.safetensors` (the arrays).
+
+This is the project's own form. It keeps what NIR cannot: both dialects, semantics, origin, source locations and
+metadata. Equal arrays are stored once; graph.json says by which key each is found. The same graph always gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snnir.errors import CompileError, Violation, fail
+from snnir.graph import Edge, Graph
+from snnir.naming import fresh
+from snnir.ops import KINDS, Array, Loc, Op
+from snnir.semantics import Semantics
+from snnir.values import ValueKindError, decode, encode, inline_array, keeps, native, read_inline_array
+
+if TYPE_CHECKING:
+    import os
+
+JSON_FILE = "graph.json"
+WEIGHTS_FILE = "weights.safetensors"
+FORMAT, VERSION = "snnir-graph", 1
+
+
+def save(graph: Graph) -> dict[str, bytes]:
+    """The files of a graph: relative path -> content. Writes nothing.
+
+    Raises:
+        CompileError: some array or metadata value is of a type that cannot be kept; every such place at once.
+    """
+    tensors = _Tensors()
+    faults: list[Violation] = []
+    ops = [_save_op(name, op, tensors, faults) for name, op in graph.ops.items()]
+    metadata = _save_metadata(graph.metadata, "the graph", tensors, faults)
+    if faults:
+        raise CompileError(faults, title="the graph cannot be stored")
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "semantics": graph.semantics.to_json(),
+        "ops": ops,
+        "edges": [[e.source, e.target, e.port] for e in graph.edges],
+        "origin": {name: list(behind) for name, behind in graph.origin.items()},
+        "metadata": metadata,
+    }
+    return {JSON_FILE: _dump(document).encode(), WEIGHTS_FILE: tensors.to_bytes()}
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    """The document with one op and one edge per line, so that two versions can be compared line by line."""
+    parts: list[str] = []
+    for key, value in document.items():
+        if key in ("ops", "edges") and value:
+            lines = ",\n".join(f"  {json.dumps(item)}" for item in value)
+            parts.append(f" {json.dumps(key)}: [\n{lines}\n ]")
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+class _Tensors:
+    """Arrays by key, each content once."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Array] = {}
+        self._keys: dict[bytes, str] = {}
+
+    def put(self, array: Array, wish: str) -> str:
+        """Keeps `array` and returns its key: `wish`, unless an equal array is there already."""
+        array = np.asarray(native(array), order="C")
+        digest = hashlib.sha256(f"{array.dtype.name}{array.shape}".encode() + array.tobytes()).digest()
+        if digest not in self._keys:
+            key = fresh(wish.encode("utf-8", "backslashreplace").decode(), self.by_key)
+            self._keys[digest] = key
+            self.by_key[key] = array
+        return self._keys[digest]
+
+    def to_bytes(self) -> bytes:
+        from safetensors.numpy import save as save_tensors
+
+        return save_tensors(self.by_key)
+
+
+def _save_op(name: str, op: Op, tensors: _Tensors, faults: list[Violation]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field, value in op.parameters().items():
+        if field not in op.arrays or value is None:
+            values[field] = encode(list(value) if isinstance(value, tuple) else value, lambda _: None, field)
+        elif keeps(value.dtype) and value.dtype.kind != "c":
+            values[field] = {"$array": tensors.put(value, f"{name}.{field}")}
+        else:
+            what = f"{field} holds {value.dtype}, expected numbers"
+            faults.append(Violation("store-array", what, where=f"{name} ({op.kind})", loc=str(op.loc or "")))
+    found: dict[str, Any] = {"name": name, "kind": op.kind, "fields": values}
+    if op.metadata:
+        found["metadata"] = _save_metadata(op.metadata, name, tensors, faults)
+    if op.loc is not None:
+        found["loc"] = [op.loc.file, op.loc.line, op.loc.module]
+    return found
+
+
+def _save_metadata(metadata: Mapping[str, Any], where: str, tensors: _Tensors, faults: list[Violation]) -> Any:
+    def put(array: Array) -> Any:
+        # safetensors holds no complex numbers; such an array stands in the JSON itself
+        return inline_array(array) if array.dtype.kind == "c" else tensors.put(array, f"{where}#metadata")
+
+    kept: dict[str, Any] = {}
+    for key, value in metadata.items():
+        try:
+            if not isinstance(key, str):
+                raise ValueKindError(f"the key {key!r} is a {type(key).__name__}, expected a string")
+            kept[key] = encode(value, put, key)
+        except ValueKindError as error:
+            hint = "metadata may hold None, numbers, strings, bytes, lists, tuples, dicts and arrays of numbers"
+            faults.append(Violation("metadata-value", str(error), where=where, hint=hint))
+    return kept
+
+
+def load(folder: str | os.PathLike[str]) -> Graph:
+    """Reads the graph that `save` described, from the folder its files were written to. The graph is not verified.
+
+    Raises:
+        CompileError: a file is missing or damaged, or was written by a newer version.
+    """
+    folder = Path(folder)
+    files: dict[str, bytes] = {}
+    for name in (JSON_FILE, WEIGHTS_FILE):
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            hint = f"a stored graph is a folder with {JSON_FILE} and {WEIGHTS_FILE}"
+            raise fail(
+                "store-file", f"cannot be read: {error.strerror}", where=str(folder / name), hint=hint
+            ) from error
+    return load_files(files, where=str(folder))
+
+
+def load_files(files: Mapping[str, bytes], where: str = "") -> Graph:
+    """The inverse of `save`. The graph is not verified.
+
+    Raises:
+        CompileError: the files are damaged, or were written by a newer version.
+    """
+    place = f"{where}/{JSON_FILE}" if where else JSON_FILE
+    try:
+        document = json.loads(files[JSON_FILE])
+        form, version = document["format"], document["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise fail("store-file", f"is not a stored graph: {_said(error)}", where=place) from error
+    if form != FORMAT or version != VERSION:
+        what, ours = f"is {form!r} version {version}", f"{FORMAT!r} version {VERSION}"
+        raise fail("store-version", what, where=place, expected=ours, hint="read it with the snnir that wrote it")
+    tensors = _load_tensors(files, where)
+    try:
+        return _load_graph(document, tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise fail("store-file", f"is damaged: {_said(error)}", where=place) from error
+
+
+def _load_tensors(files: Mapping[str, bytes], where: str) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as load_tensors
+
+    place = f"{where}/{WEIGHTS_FILE}" if where else WEIGHTS_FILE
+    try:
+        return load_tensors(files[WEIGHTS_FILE])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise fail("store-file", f"is damaged: {_said(error)}", where=place) from error
+
+
+def _load_graph(document: Mapping[str, Any], tensors: Mapping[str, Array]) -> Graph:
+    def get(key: Any) -> Array:
+        return tensors[key] if isinstance(key, str) else read_inline_array(key)
+
+    ops: dict[str, Op] = {}
+    for item in document["ops"]:
+        name = item["name"]
+        if name in ops:
+            raise ValueError(f"two ops are called {name!r}")
+        if item["kind"] not in KINDS:
+            raise ValueError(f"{name!r} is a {item['kind']!r}, which is no op of this version")
+        ops[name] = _load_op(KINDS[item["kind"]], item, get)
+    return Graph(
+        ops,
+        tuple(Edge(source, target, port) for source, target, port in document["edges"]),
+        Semantics.from_json(document["semantics"]),
+        {name: tuple(behind) for name, behind in document["origin"].items()},
+        {key: decode(value, get) for key, value in document["metadata"].items()},
+    )
+
+
+def _load_op(kind: type[Op], item: Mapping[str, Any], get: Callable[[Any], Array]) -> Op:
+    values: dict[str, Any] = {}
+    for field, data in item["fields"].items():
+        value = decode(data, get)
+        values[field] = tuple(value) if isinstance(value, list) else value
+    values["metadata"] = {key: decode(value, get) for key, value in item.get("metadata", {}).items()}
+    values["loc"] = Loc(*item["loc"]) if "loc" in item else None
+    return kind(**values)
+
+
+def _said(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
