@@ -1,0 +1,296 @@
+"""How Norse's people write neurons: box cells, whose Euler step is NIR's own, on parameters made from the buffers.
+
+Norse's LIFBoxCell computes v + dt tau_mem_inv (x + v_leak - v), so dt tau_mem_inv = 1 - decay, and x = r I where the
+gain is the equation's; a spike where v - v_th > 0. CubaLIF is an LIBoxCell (the synapse) in front of it. What Norse
+does not have is written in its style and said in the report: other surrogate gradients than 'super' (1 / (1 + |u|)^2,
+whatever its alpha) and 'triangle' of half width 1, IAFCell with another reset, a pure integrator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snnir.backends.torch_source import neurons as n
+from snnir.backends.torch_source.source import Classes, Layer, call
+from snnir.ops import IF, CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
+from snnir.semantics import Semantics
+
+_PARTS = {"atan": "ATan", "fast_sigmoid": "FastSigmoid", "triangle": "Triangle"}
+
+
+@dataclass(frozen=True)
+class NorseDialect:
+    """Neuron layers on Norse's box cells."""
+
+    name: str = "Norse"
+    packages: tuple[str, ...] = ("norse",)
+
+    def imports(self) -> list[str]:
+        """Norse under the name that its documentation gives it, and its step function."""
+        return ["import norse.torch as norse", "from norse.torch.functional.threshold import threshold as spike"]
+
+    def appendix(self) -> str:
+        """Nothing."""
+        return ""
+
+    def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
+        """See `Dialect`."""
+        classes.need("keep")
+        writer = _Writer(op, semantics, classes)
+        name = classes.add(op.kind, writer.text())
+        if stepwise:
+            name = classes.add(f"{op.kind}Cell", writer.cell(name))
+        return Layer(call(name, **n.arguments(op, writer.options())), uses=writer.uses(), own="; ".join(writer.own))
+
+    def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
+        """See `Dialect`."""
+        classes.need("keep")
+        method, alpha, own = _method(op, classes)
+        step = "self.method(u, self.alpha)" if own else "spike(u, self.method, self.alpha)"
+        methods = [
+            [
+                "def __init__(self, threshold, method, alpha):",
+                "    super().__init__()",
+                "    keep(self, threshold=threshold)",
+                "    self.method, self.alpha = method, alpha",
+            ],
+            [
+                "def forward(self, x: Tensor) -> Tensor:",
+                f"    u = x - {_threshold('threshold', semantics, classes)}",
+                f"    return {step}",
+            ],
+        ]
+        doc = [f"y = 1 where x {semantics.comparison} threshold, else 0."]
+        name = classes.add("Threshold", n.class_text("NAME(nn.Module)", doc, methods))
+        made = call(name, **n.arguments(op, {"method": method, "alpha": alpha}))
+        return Layer(made, uses="" if own else "norse.functional.threshold", own=own)
+
+
+def _method(op: Op, classes: Classes) -> tuple[str, str, str]:
+    """Norse's name of the surrogate (or a function of our own), its alpha, and why it is not Norse's ('' if it is)."""
+    chosen = n.surrogate(op)
+    if chosen is None or chosen == n.Surrogate("fast_sigmoid", 1.0):
+        return '"super"', "100.0", ""
+    if chosen == n.Surrogate("triangle", 1.0):
+        return '"triangle"', "0.5", ""
+    classes.need(_PARTS[chosen.kind])
+    reason = f"Norse has no surrogate gradient {chosen.kind} with parameter {chosen.parameter:g}"
+    return f"{_PARTS[chosen.kind]}.apply", repr(chosen.parameter), reason
+
+
+def _threshold(field: str, semantics: Semantics, classes: Classes) -> str:
+    if semantics.comparison == ">":
+        return f"self.{field}"
+    classes.need("just_below")
+    return f"just_below(self.{field})"
+
+
+class _Writer:
+    """Writes the classes of one population."""
+
+    def __init__(self, op: Neuron, semantics: Semantics, classes: Classes) -> None:
+        self.op, self.semantics, self.classes = op, semantics, classes
+        self.own: list[str] = []
+        self.method, self.alpha = "", ""
+        self.foreign = ""
+        if isinstance(op, SpikingNeuron):
+            self.method, self.alpha, self.foreign = _method(op, classes)
+            self.own += [self.foreign] if self.foreign else []
+        self.plain_iaf = isinstance(op, IF) and not self.foreign and self.reset() == ""
+        if isinstance(op, IF) and not self.foreign and not self.plain_iaf:
+            self.own.append("Norse's IAFCell only resets to a value, and passes gradients through the reset")
+        if isinstance(op, I):
+            self.own.append("Norse has no integrator without leak and spike")
+
+    def uses(self) -> str:
+        """Norse's cells behind the class."""
+        if isinstance(self.op, I):
+            return ""
+        membrane = "IAFCell" if isinstance(self.op, IF) else "LIFBoxCell" if self.spiking else "LIBoxCell"
+        return f"norse.LIBoxCell + norse.{membrane}" if n.current_based(self.op) else f"norse.{membrane}"
+
+    @property
+    def spiking(self) -> bool:
+        return isinstance(self.op, SpikingNeuron)
+
+    def options(self) -> dict[str, str]:
+        """Constructor arguments beside the parameters."""
+        return {"method": self.method, "alpha": self.alpha} if self.spiking else {}
+
+    # -- pieces ------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> str:
+        """The reset method as source; '' for Norse's default, `reset_value`."""
+        detached = n.detach_reset(self.op) is True
+        if self.semantics.reset == "value":
+            return self.function(_DETACHED_VALUE, "reset_value_detached") if detached else ""
+        if self.semantics.comparison == ">=":
+            # p.v_th is then the float just below the threshold; what is subtracted goes in as p.v_reset.
+            text = _SUBTRACT.replace("Z", "z.detach()" if detached else "z")
+            return self.function(text, "reset_by_threshold")
+        return self.function(_DETACHED_SUBTRACT, "reset_subtract_detached") if detached else "norse.reset_subtract"
+
+    def function(self, text: str, stem: str) -> str:
+        return self.classes.add(stem, text)
+
+    def inverse(self, tau: str) -> str:
+        """Norse's inverse time constant: dt times it is 1 - decay."""
+        return f"1 / self.{tau}" if self.semantics.decay == "euler" else f"-torch.expm1(-DT / self.{tau}) / DT"
+
+    def scaled(self, factor: str, tau: str, x: str) -> str:
+        """The input by which Norse's step adds what ours adds."""
+        if self.semantics.gain == "ode":
+            return f"{factor} * {x}"
+        if self.semantics.decay == "euler":
+            return f"{factor} * self.{tau} / DT * {x}"
+        return f"{factor} / -torch.expm1(-DT / self.{tau}) * {x}"
+
+    def spike_parameters(self) -> list[str]:
+        reset = self.reset()
+        drop = self.semantics.reset == "subtract" and self.semantics.comparison == ">="
+        return [
+            f"v_th={_threshold('v_threshold', self.semantics, self.classes)}",
+            f"v_reset=self.{'v_threshold' if drop else 'v_reset'}",
+            "method=self.method",
+            "alpha=self.alpha",
+            *([f"reset_method={reset}"] if reset else []),
+        ]
+
+    def membrane(self, tau: str) -> list[str]:
+        """Norse's parameters of the membrane, as a call over several lines."""
+        if isinstance(self.op, IF):
+            name = "IAFParameters" if self.plain_iaf else "LIFBoxParameters"
+            given = self.spike_parameters()
+        else:
+            name = "LIFBoxParameters" if self.spiking else "LIBoxParameters"
+            given = [f"tau_mem_inv={self.inverse(tau)}", "v_leak=self.v_leak"]
+            given += self.spike_parameters() if self.spiking else []
+        return [f"norse.{name}(", *(f"    {g}," for g in given), ")"]
+
+    def state(self) -> str:
+        name = "IAFFeedForwardState" if isinstance(self.op, IF) else "LIFBoxFeedForwardState"
+        name = name if self.spiking else "LIBoxState"
+        at_rest = "v_leak" in self.op.arrays and self.semantics.start == "rest"
+        zero = f"torch.zeros_like(self.{'v_leak' if 'v_leak' in self.op.arrays else 'r'})"
+        return f"norse.{name}(v={'self.v_leak' if at_rest else zero})"
+
+    def activation(self) -> str:
+        """Our own step in the place of Norse's; '' where Norse's does."""
+        if not self.spiking or not self.own:
+            return ""
+        fires = "p.method(v - p.v_th, p.alpha)" if self.foreign else "spike(v - p.v_th, p.method, p.alpha)"
+        iaf = isinstance(self.op, IF)
+        rule = "state.v + x" if iaf else "state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)"
+        stem = "iaf_step" if iaf else "lif_box_step"
+        text = _STEP.replace("RULE", rule).replace("FIRES", fires).replace("STATE", self.state().partition("(")[0])
+        theirs = "iaf_feed_forward_step" if iaf else "lif_box_feed_forward_step"
+        return self.function(text.replace("WHY", "; ".join(self.own)).replace("THEIRS", theirs), stem)
+
+    # -- classes -----------------------------------------------------------------------------------------------------
+
+    def init(self, parent: list[str]) -> list[str]:
+        fields = ", ".join([*self.op.arrays, *(["method", "alpha"] if self.spiking else [])])
+        lines = [f"def __init__(self, {fields}):", *parent, f"    {n.keep_fields(self.op)}"]
+        return [*lines, "    self.method, self.alpha = method, alpha"] if self.spiking else lines
+
+    def text(self) -> str:
+        """The class for whole sequences."""
+        doc = [*n.describe(self.op, self.semantics), "x: (T, B, ...), all steps."]
+        if isinstance(self.op, I):
+            gain = n.times("DT" if self.semantics.gain == "ode" else "", "self.r")
+            forward = ["def forward(self, x: Tensor) -> Tensor:", f"    return ({gain} * x).cumsum(0)"]
+            return n.class_text("NAME(nn.Module)", doc, [self.init(["    super().__init__()"]), forward])
+        return self.current_based(doc) if n.current_based(self.op) else self.single(doc)
+
+    def single(self, doc: list[str]) -> str:
+        cell = self.uses()
+        parent = ["    super().__init__(p=None, dt=DT)  # start() makes the parameters from the buffers"]
+        init = self.init(parent)
+        if self.activation():
+            init.append(f"    self.activation = {self.activation()}")
+        first, *more = self.membrane("tau")
+        start = [
+            "def start(self):",
+            '    """Norse\'s parameters and the state before the first step."""',
+            f"    self.p = {first}",
+            *(f"    {line}" for line in more),
+            f"    return {self.state()}",
+        ]
+        return n.class_text(f"NAME({cell})", doc, [init, start, self.loop("super().forward(current, state)")])
+
+    def x(self) -> str:
+        if isinstance(self.op, IF):
+            return f"{n.gain(self.op, self.semantics)} * x"
+        return self.scaled("self.r", "tau", "x")
+
+    def loop(self, step: str) -> list[str]:
+        current = self.scaled("self.w_in", "tau_syn", "x") if n.current_based(self.op) else self.x()
+        return [
+            "def forward(self, x: Tensor) -> Tensor:",
+            "    state, out = self.start(), []",
+            f"    for current in {current}:",
+            f"        y, state = {step}",
+            "        out.append(y)",
+            "    return torch.stack(out)",
+        ]
+
+    def current_based(self, doc: list[str]) -> str:
+        cell = "LIFBoxCell" if self.spiking else "LIBoxCell"
+        init = self.init(["    super().__init__()"])
+        init += [
+            "    self.synapse = norse.LIBoxCell(p=None, dt=DT)",
+            f"    self.membrane = norse.{cell}(p=None, dt=DT)",
+        ]
+        if self.activation():
+            init.append(f"    self.membrane.activation = {self.activation()}")
+        first, *more = self.membrane("tau_mem")
+        zero = "torch.zeros_like(self.tau_syn)"
+        start = [
+            "def start(self):",
+            '    """Norse\'s parameters and the state before the first step."""',
+            f"    self.synapse.p = norse.LIBoxParameters(tau_mem_inv={self.inverse('tau_syn')}, v_leak={zero})",
+            f"    self.membrane.p = {first}",
+            *(f"    {line}" for line in more),
+            f"    return norse.LIBoxState(v={zero}), {self.state()}",
+        ]
+        step = [
+            "def step(self, x: Tensor, state):",
+            "    synapse, membrane = state",
+            "    i, synapse = self.synapse(x, synapse)",
+            f"    y, membrane = self.membrane({self.scaled('self.r', 'tau_mem', 'i')}, membrane)",
+            "    return y, (synapse, membrane)",
+        ]
+        return n.class_text("NAME(nn.Module)", doc, [init, start, step, self.loop("self.step(current, state)")])
+
+    def cell(self, base: str) -> str:
+        """The class for one step, on that for sequences."""
+        doc = [f"{base} one step at a time, for a loop over time. x: (B, ...); gives the output and the next state."]
+        if isinstance(self.op, I):
+            gain = n.times("DT" if self.semantics.gain == "ode" else "", "self.r")
+            lines = [f"    v = {gain} * x if state is None else state + {gain} * x", "    return v, v"]
+        elif isinstance(self.op, (CubaLI, CubaLIF)):
+            x = self.scaled("self.w_in", "tau_syn", "x")
+            lines = [f"    return self.step({x}, self.start() if state is None else state)"]
+        else:
+            given = f"{self.x()}, self.start() if state is None else state"
+            lines = [f"    return {self.uses()}.forward(self, {given})"]
+        return n.class_text(f"NAME({base})", doc, [["def forward(self, x: Tensor, state=None):", *lines]])
+
+
+_DETACHED_VALUE = '''def NAME(z, v, reset, th):
+    """norse.reset_value without a gradient through the spike."""
+    return norse.reset_value(z.detach(), v, reset, th)'''
+
+_DETACHED_SUBTRACT = '''def NAME(z, v, reset, th):
+    """norse.reset_subtract without a gradient through the spike."""
+    return norse.reset_subtract(z.detach(), v, reset, th)'''
+
+_SUBTRACT = '''def NAME(z, v, reset, th):
+    """Subtracts `reset`, which holds the threshold: `th` is the float just below it."""
+    return v - Z * reset'''
+
+_STEP = '''def NAME(x, state, p, dt):
+    """norse.THEIRS, written out: WHY."""
+    v = RULE
+    z = FIRES
+    return z, STATE(v=p.reset_method(z, v, p.v_reset, p.v_th))'''

@@ -1,0 +1,159 @@
+"""What all targets of the family share in writing neurons: equations, coefficients, surrogates, the shape of a class.
+
+The coefficients are those of `snnir.discretise`, as formulas of a layer's buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from snnir.backends.torch_source.source import Classes, Layer
+from snnir.ops import CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
+from snnir.semantics import Semantics
+
+EQUATIONS: Mapping[str, str] = {
+    "I": "dv/dt = r I",
+    "IF": "dv/dt = r I",
+    "LI": "tau dv/dt = (v_leak - v) + r I",
+    "LIF": "tau dv/dt = (v_leak - v) + r I",
+    "CubaLI": "tau_syn di/dt = -i + w_in I; tau_mem dv/dt = (v_leak - v) + r i",
+    "CubaLIF": "tau_syn di/dt = -i + w_in I; tau_mem dv/dt = (v_leak - v) + r i",
+}
+
+
+class Dialect(Protocol):
+    """How one framework's people write neurons."""
+
+    @property
+    def name(self) -> str:
+        """The framework's name, for people."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Import names of what an emitted model needs beside PyTorch and safetensors."""
+        ...
+
+    def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
+        """A population; `stepwise` on a cycle; `fresh` where nobody else reads its input."""
+        ...
+
+    def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
+        """The step function."""
+        ...
+
+    def imports(self) -> list[str]:
+        """Import lines of an emitted file, beside those of PyTorch."""
+        ...
+
+    def appendix(self) -> str:
+        """Source that stands at the end of an emitted file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """What an op's metadata say of its gradient: kind 'triangle', 'atan' or 'fast_sigmoid', its parameter.
+
+    triangle: max(0, 1 - |u| / p) / (2 p); atan: p / 2 / (1 + (pi / 2 p u)^2); fast_sigmoid: 1 / (1 + p |u|)^2.
+    """
+
+    kind: str
+    parameter: float
+
+
+_DEFAULTS = {"triangle": 0.5, "atan": 2.0, "fast_sigmoid": 25.0}
+
+
+def surrogate(op: Op) -> Surrogate | None:
+    """The surrogate gradient that the op's author chose; None where nothing (or nothing known) is said."""
+    kind = op.metadata.get("surrogate")
+    if kind not in _DEFAULTS:
+        return None
+    parameter = op.metadata.get("surrogate_param")
+    return Surrogate(str(kind), float(_DEFAULTS[kind] if parameter is None else parameter))
+
+
+def detach_reset(op: Op) -> bool | None:
+    """Whether the reset stops gradients; None where the op's author does not say."""
+    said = op.metadata.get("detach_reset")
+    return None if said is None else bool(said)
+
+
+def decay(tau: str, semantics: Semantics) -> str:
+    """The factor of a state per step."""
+    return f"1 - DT / self.{tau}" if semantics.decay == "euler" else f"torch.exp(-DT / self.{tau})"
+
+
+def rise(tau: str, semantics: Semantics) -> str:
+    """The factor of an input per step that the equation integrates to; '' for 1."""
+    if semantics.gain == "unit":
+        return ""
+    return f"DT / self.{tau}" if semantics.decay == "euler" else f"-torch.expm1(-DT / self.{tau})"
+
+
+def times(factor: str, rest: str) -> str:
+    """`factor * rest`, without a factor of ''."""
+    return f"{factor} * {rest}" if factor else rest
+
+
+def gain(op: Neuron, semantics: Semantics) -> str:
+    """The factor of the membrane's input."""
+    if "tau" not in op.arrays and "tau_mem" not in op.arrays:
+        return times("DT" if semantics.gain == "ode" else "", "self.r")
+    return times(rise("tau" if "tau" in op.arrays else "tau_mem", semantics), "self.r")
+
+
+def start(op: Neuron, semantics: Semantics) -> str:
+    """The membrane before the first step; '0.0' where that is no parameter."""
+    return "self.v_leak" if "v_leak" in op.arrays and semantics.start == "rest" else "0.0"
+
+
+def current_based(op: Neuron) -> bool:
+    """Whether a synaptic current lies between input and membrane."""
+    return isinstance(op, (CubaLI, CubaLIF))
+
+
+def describe(op: Neuron, semantics: Semantics) -> list[str]:
+    """The lines of a class docstring: the equation, the reset, the discretisation."""
+    first = EQUATIONS[op.kind]
+    if isinstance(op, SpikingNeuron):
+        sign = semantics.comparison
+        then = "v_reset" if semantics.reset == "value" else "v - v_threshold"
+        first += f"; a spike where v {sign} v_threshold, then v = {then}."
+    else:
+        first += "; gives v."
+    if isinstance(op, I) or not op.time_constants:
+        rule = "A step adds r DT times its input." if semantics.gain == "ode" else "A step adds r times its input."
+    else:
+        rule = "Forward Euler" if semantics.decay == "euler" else "States decay by e^(-DT/tau)"
+        rule += (
+            ", in steps of DT seconds." if semantics.gain == "ode" else ", in steps of DT seconds; inputs add in full."
+        )
+    return [first, rule]
+
+
+def arguments(op: Op, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The keyword arguments of a neuron layer: its parameters, then the framework's options."""
+    from snnir.backends.torch_source.source import parameter
+
+    return {**{name: parameter(getattr(op, name)) for name in op.arrays}, **(options or {})}
+
+
+def keep_fields(op: Op) -> str:
+    """The line that registers an op's parameters as buffers."""
+    return f"keep(self, {', '.join(f'{name}={name}' for name in op.arrays)})"
+
+
+def class_text(name_and_base: str, doc: list[str], methods: list[list[str]]) -> str:
+    """A class as source: docstring lines, then methods (each a list of lines, not indented)."""
+    lines = [f"class {name_and_base}:"]
+    if len(doc) == 1:
+        lines.append(f'    """{doc[0]}"""')
+    else:
+        lines += [f'    """{doc[0]}', "", *(f"    {line}" for line in doc[1:]), '    """']
+    for method in methods:
+        lines += ["", *(f"    {line}" if line else "" for line in method)]
+    return "\n".join(lines)

@@ -1,0 +1,409 @@
+"""The layers without state that emitted models use, as real code: `snnir.backends.torch_source.library` copies them.
+
+Every layer takes values (..., *sample): any number of leading axes, so (T, B) over a whole sequence and (B,) within a
+loop over time. Where PyTorch's own layer does that, it is used as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DT = 0.0  # seconds per step; an emitted file has its own
+
+
+def keep(module: nn.Module, **fields: Any) -> None:
+    """Registers parameters that are not trained as buffers: they are saved and loaded with the weights."""
+    for name, value in fields.items():
+        module.register_buffer(name, torch.as_tensor(value))
+
+
+def folded(layer: Any, x: Tensor, axes: int) -> Tensor:
+    """`layer` on x, whose samples have `axes` axes; all axes in front of them are one batch to it."""
+    return layer(x.flatten(0, -axes - 1)).unflatten(0, x.shape[:-axes])
+
+
+class Conv1d(nn.Conv1d):
+    """nn.Conv1d over (..., C, L)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return folded(super().forward, input, 2)
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d over (..., C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return folded(super().forward, input, 3)
+
+
+class ConvMap(nn.Module):
+    """Convolution over (..., C, *size) with a bias for every place of the output, (C_out, *size)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, **options: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.options = nn.Parameter(weight), nn.Parameter(bias), options
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = F.conv2d if self.weight.dim() == 4 else F.conv1d
+        return folded(lambda v: conv(v, self.weight, **self.options), x, self.weight.dim() - 1) + self.bias
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """nn.ConvTranspose2d over (..., C, H, W)."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return folded(super().forward, input, 3)
+
+
+class AvgPool2d(nn.AvgPool2d):
+    """nn.AvgPool2d over (..., C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return folded(super().forward, input, 3)
+
+
+class SumPool2d(nn.Module):
+    """The sum over each window of (..., C, H, W)."""
+
+    def __init__(
+        self, kernel_size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int] = (0, 0)
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        def layer(v: Tensor) -> Tensor:
+            return F.avg_pool2d(v, self.kernel_size, self.stride, self.padding, divisor_override=1)
+
+        return folded(layer, x, 3)
+
+
+class MultiLinear(nn.Module):
+    """y = weight @ x + bias over the last axis; weight (..., out, in): a matrix for every place of the axes before it.
+
+    bias broadcasts to the output; None for none.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            y = F.linear(x, self.weight)
+        else:
+            lead = self.weight.shape[:-2]
+            y = torch.einsum("poi,...pi->...po", self.weight.flatten(0, -3), x.flatten(-1 - len(lead), -2))
+            y = y.reshape(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+
+class Scale(nn.Module):
+    """y = x * scale."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class BatchNorm(nn.Module):
+    """y = weight * gain * (x - mean) / sqrt(var + eps) + bias per channel, the first of a sample's `axes` axes.
+
+    In training, mean and variance are those of all steps and samples, and the kept ones follow them by `momentum`.
+    gain = alpha * V_th makes it tdBN (Zheng et al., AAAI 2021).
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, channels: int, axes: int, eps: float = 1e-5, momentum: float = 0.1, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        keep(self, mean=torch.zeros(channels), var=torch.ones(channels))
+        self.axes, self.eps, self.momentum, self.gain = axes, eps, momentum, gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight if self.gain == 1.0 else self.weight * self.gain
+
+        def layer(v: Tensor) -> Tensor:
+            return F.batch_norm(v, self.mean, self.var, weight, self.bias, self.training, self.momentum, self.eps)
+
+        return folded(layer, x, self.axes)
+
+
+class Concat(nn.Module):
+    """The inputs one after the other along `axis`, counted from the end."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.cat(xs, self.axis)
+
+
+class Upsample2d(nn.Module):
+    """Nearest neighbour upsampling of (..., H, W) by whole factors."""
+
+    def __init__(self, factor: tuple[int, int]) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.factor[0], -2).repeat_interleave(self.factor[1], -1)
+
+
+class Reshape(nn.Module):
+    """The last `axes` axes in another shape, their elements in the same order."""
+
+    def __init__(self, axes: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes, self.shape = axes, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[: x.dim() - self.axes], *self.shape)
+
+
+class Transpose(nn.Module):
+    """A sample's axes in the order `axes`."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = x.dim() - len(self.axes)
+        return x.permute(*range(lead), *(lead + axis for axis in self.axes))
+
+
+class Slice(nn.Module):
+    """x[start:stop:step] along `axis`, counted from the end."""
+
+    def __init__(self, axis: int, start: int, stop: int, step: int = 1) -> None:
+        super().__init__()
+        self.axis, self.range = axis, slice(start, stop, step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        index: Any = (..., self.range, *(slice(None),) * (-self.axis - 1))
+        return x[index]
+
+
+class Multiply(nn.Module):
+    """y = a * b."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+
+class Constant(nn.Module):
+    """The same value at every step; with `series`, value[t] at step t, its last entry held."""
+
+    value: Tensor
+
+    def __init__(self, value: Tensor, series: bool = False) -> None:
+        super().__init__()
+        keep(self, value=value)
+        self.series = series
+
+    def forward(self, steps: int, batch: int) -> Tensor:
+        if not self.series:
+            return self.value.expand(steps, batch, *self.value.shape)
+        held = self.value[torch.arange(steps).clamp(max=len(self.value) - 1)]
+        return held.unsqueeze(1).expand(-1, batch, *self.value.shape[1:])
+
+
+class Exp(nn.Module):
+    """y = e^x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+class SquaredReLU(nn.Module):
+    """y = max(x, 0)^2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu().square()
+
+
+class TokenShift(nn.Module):
+    """y[l] = mix * x[l] + (1 - mix) * x[l - 1] along the token axis of (..., tokens, channels), x[-1] = 0 (RWKV-4)."""
+
+    def __init__(self, mix: Tensor) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(mix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = F.pad(x[..., :-1, :], (0, 0, 1, 0))
+        return self.mix * x + (1 - self.mix) * before
+
+
+class Wkv(nn.Module):
+    """RWKV-4's causal mean of v weighted by e^k, over (..., tokens, channels) (Peng et al., RWKV, 2023).
+
+    y_l = (sum_{i<l} e^{-(l-1-i) decay + k_i} v_i + e^{first + k_l} v_l) / (the same sum without v). The largest
+    exponent is kept apart, so that none overflows.
+    """
+
+    def __init__(self, decay: Tensor, first: Tensor) -> None:
+        super().__init__()
+        self.decay, self.first = nn.Parameter(decay), nn.Parameter(first)
+
+    def forward(self, k: Tensor, v: Tensor) -> Tensor:
+        p, q = torch.zeros_like(k[..., 0, :]), torch.zeros_like(k[..., 0, :])
+        o = torch.full_like(p, -torch.inf)
+        out = []
+        for kl, vl in zip(k.unbind(-2), v.unbind(-2), strict=True):
+            top = torch.maximum(o, self.first + kl)
+            a, b = torch.exp(o - top), torch.exp(self.first + kl - top)
+            out.append((a * p + b * vl) / (a * q + b))
+            top = torch.maximum(o - self.decay, kl)
+            a, b = torch.exp(o - self.decay - top), torch.exp(kl - top)
+            p, q, o = a * p + b * vl, a * q + b, top
+        return torch.stack(out, -2)
+
+
+class Repeat(nn.Module):
+    """Every step becomes `steps` equal steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.steps, 0)
+
+
+class TemporalMean(nn.Module):
+    """`steps` steps become one, their mean."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, self.steps, *x.shape[1:]).mean(1)
+
+
+def whole_steps(delay: Tensor) -> Tensor:
+    """Delays in seconds as steps."""
+    return (delay / DT).round().long()
+
+
+class Delay(nn.Module):
+    """y(t) = x(t - delay), 0 before anything arrived; delay in seconds, for each element its own. x: (T, B, ...)."""
+
+    delay: Tensor
+
+    def __init__(self, delay: Tensor | float) -> None:
+        super().__init__()
+        keep(self, delay=delay)
+
+    def forward(self, x: Tensor) -> Tensor:
+        then = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1)) - whole_steps(self.delay)
+        then = then.expand(x.shape)
+        return torch.where(then >= 0, x.gather(0, then.clamp(min=0)), 0)
+
+
+class DelayCell(nn.Module):
+    """Delay one step at a time, for a loop over time. x: (B, ...); gives the output and the past steps, last first."""
+
+    delay: Tensor
+
+    def __init__(self, delay: Tensor | float) -> None:
+        super().__init__()
+        keep(self, delay=delay)
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        steps = whole_steps(self.delay)
+        if past is None:
+            past = x.new_zeros(int(steps.max()) + 1, *x.shape)
+        past = torch.cat([x.unsqueeze(0), past[:-1]])
+        return past.gather(0, steps.expand(1, *x.shape)).squeeze(0), past
+
+
+class ATan(torch.autograd.Function):
+    """1 where u > 0, else 0; backward alpha / 2 / (1 + (pi / 2 alpha u)^2) (Fang et al. 2021)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.alpha = alpha
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (u,) = ctx.saved_tensors
+        return grads[0] * ctx.alpha / 2 / (1 + (torch.pi / 2 * ctx.alpha * u).square()), None
+
+
+class FastSigmoid(torch.autograd.Function):
+    """1 where u > 0, else 0; backward 1 / (1 + alpha |u|)^2 (Zenke and Ganguli 2018)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.alpha = alpha
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (u,) = ctx.saved_tensors
+        return grads[0] / (1 + ctx.alpha * u.abs()).square(), None
+
+
+class Triangle(torch.autograd.Function):
+    """1 where u > 0, else 0; backward max(0, 1 - |u| / alpha) / (2 alpha), alpha being the half width."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.alpha = alpha
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (u,) = ctx.saved_tensors
+        return grads[0] * (1 - u.abs() / ctx.alpha).clamp(min=0) / (2 * ctx.alpha), None
+
+
+def just_below(threshold: Tensor) -> Tensor:
+    """The next float below: v > just_below(threshold) where, and only where, v >= threshold."""
+    return torch.nextafter(threshold, torch.full_like(threshold, -torch.inf))
+
+
+def derived(module: nn.Module) -> None:
+    """Leaves a layer's buffers out of the state dict: they are computed, not learnt."""
+    for name, value in list(module.named_buffers()):
+        module.register_buffer(name, value, persistent=False)
+
+
+def recorded(model: Any, names: Any, inputs: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """What `model` gives, and by name the values (T, B, ...) of the ops `names`."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    spelt, stepwise = getattr(model, "SPELT", {}), getattr(model, "STEPWISE", ())
+
+    def watch(name: str) -> Any:
+        def hook(_layer: Any, _inputs: Any, value: Any) -> None:
+            seen[name].append((value[0] if isinstance(value, tuple) else value).clone())
+
+        return model.get_submodule(spelt.get(name, name)).register_forward_hook(hook)
+
+    hooks = [watch(name) for name in seen if name not in model.INPUTS and name not in model.OUTPUTS]
+    try:
+        given = model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    values = {name: torch.stack(v) if name in stepwise else v[0] for name, v in seen.items() if v}
+    values.update(zip(model.INPUTS, inputs.values(), strict=True))
+    values.update(given if isinstance(given, dict) else {model.OUTPUTS[0]: given})
+    return given, {name: values[name] for name in names}

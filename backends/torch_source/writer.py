@@ -1,0 +1,207 @@
+"""The text of `model.py`: header, the model, the layers it uses, and what the framework's dialect adds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snnir import __version__, ops
+from snnir.backends.torch_source.layers import stateless
+from snnir.backends.torch_source.library import names, used, with_needs
+from snnir.backends.torch_source.neurons import Dialect
+from snnir.backends.torch_source.program import Program
+from snnir.backends.torch_source.source import Classes, Layer, fitted
+from snnir.backends.torch_source.weights import shared
+from snnir.graph import Graph
+from snnir.naming import identifiers
+from snnir.schedule import schedule
+
+
+@dataclass(frozen=True)
+class Source:
+    """An emitted file and what became of each op: `layers` op name -> `Layer`."""
+
+    text: str
+    layers: Mapping[str, Layer]
+
+
+def write(graph: Graph, dialect: Dialect) -> Source:
+    """The PyTorch-family source of a graph that `family_target` accepts."""
+    attributes = identifiers(graph.ops)
+    classes = Classes()
+    layers = _layers(graph, dialect, classes)
+    classes.need("recorded")
+    beside = [*with_needs(classes.parts).values(), *classes.sources()]
+    appendix = dialect.appendix()
+    taken = names("\n".join([*beside, appendix])) | names("\n".join(_imports(dialect))) | {"Model", "DT"}
+    model = _model(graph, dialect, layers, attributes, frozenset(taken))
+    body = "\n\n\n".join([model, *beside, *([appendix] if appendix else [])])
+    imports = "\n".join(_grouped(_imports(dialect), used(body)))
+    head = "\n\n".join([_header(graph, dialect), imports, *_constants(graph)])
+    return Source(f"{head}\n\n\n{body}\n", layers)
+
+
+def _layers(graph: Graph, dialect: Dialect, classes: Classes) -> dict[str, Layer]:
+    stepwise = {name for group in schedule(graph).groups if group.cyclic for name in group.ops}
+    layers: dict[str, Layer] = {}
+    for name, op in graph.ops.items():
+        if isinstance(op, (ops.Input, ops.Output)):
+            continue
+        if isinstance(op, ops.Neuron):
+            cyclic = name in stepwise
+            layers[name] = dialect.neuron(op, graph.semantics, cyclic, not cyclic and _fresh(graph, name), classes)
+        elif isinstance(op, ops.Threshold):
+            layers[name] = dialect.threshold(op, graph.semantics, classes)
+        else:
+            layers[name] = stateless(op, _arriving(graph, name), name in stepwise, classes)
+    return layers
+
+
+def _arriving(graph: Graph, name: str) -> ops.Shape:
+    """The shape at an op's first port; () for an op without."""
+    edges = [edge for edge in graph.incoming[name] if edge.port == graph[name].ports[0]]
+    return graph.shapes[edges[0].source] if edges else ()
+
+
+def _fresh(graph: Graph, name: str) -> bool:
+    """Whether a neuron's input is a new tensor that nobody else reads, and that its producer does not need either."""
+    sources = [edge.source for edge in graph.incoming[name]]
+    if len(sources) > 1:
+        return True  # a sum
+    makers = (ops.Linear, ops.Conv, ops.ConvTranspose2d, ops.BatchNorm)
+    return all(isinstance(graph[s], makers) and len(graph.outgoing[s]) == 1 for s in sources)
+
+
+def _imports(dialect: Dialect) -> list[str]:
+    ours = [
+        "from pathlib import Path",
+        "from typing import Any",
+        "import torch",
+        "from torch import Tensor, nn",
+        "from torch.nn import functional as F",
+        "from safetensors.torch import load_file",
+    ]
+    return list(dict.fromkeys([*ours, *dialect.imports()]))
+
+
+def _grouped(lines: list[str], needed: set[str]) -> list[str]:
+    """Import lines of the names that are needed, in the usual order: the standard library, then packages."""
+    plain: list[str] = []
+    merged: dict[str, set[str]] = {}
+    for line in lines:
+        if line.startswith("from "):
+            module, _, what = line.removeprefix("from ").partition(" import ")
+            there = (part.strip() for part in what.split(","))
+            merged.setdefault(module, set()).update(part for part in there if part.split()[-1] in needed)
+        elif line.split()[-1].partition(".")[0] in needed:
+            plain.append(line)
+    whole = plain + [f"from {module} import {', '.join(sorted(what))}" for module, what in merged.items() if what]
+
+    def key(line: str) -> tuple[bool, str]:
+        return line.startswith("from "), line.split()[1].lower()
+
+    standard = sorted((line for line in whole if line.split()[1].partition(".")[0] in sys.stdlib_module_names), key=key)
+    others = sorted((line for line in whole if line not in standard), key=key)
+    return ["from __future__ import annotations", "", *standard, "", *others]
+
+
+def _header(graph: Graph, dialect: Dialect) -> str:
+    dt = graph.semantics.dt
+    title = str(graph.metadata.get("name") or "A spiking network")
+    inputs = ", ".join(f"{name} {_with_time(graph.shapes[name])}" for name in graph.inputs)
+    outputs = ", ".join(f"{name} {_with_time(graph.shapes[name])}" for name in graph.outputs)
+    size = sum(array.size for array in graph.weights().values())
+    step = "" if dt is None else f" A step is {dt:g} s."
+    lines = [
+        f"{title}, for {dialect.name}.",
+        "",
+        f"Written by snnir {__version__} from a graph of {len(graph)} ops with {size:,} numbers, which are in",
+        f"weights.safetensors. T is steps, B is batch; a call starts at rest.{step}",
+        "",
+        f"    in   {inputs}",
+        f"    out  {outputs}",
+        "",
+        "    model = Model()",
+        "    y = model(x)" if len(graph.inputs) == 1 else f"    y = model({', '.join(_call_names(graph))})",
+        "",
+        "It needs torch, safetensors" + "".join(f", {p}" for p in dialect.packages) + "; not snnir.",
+    ]
+    text = "\n".join(lines).replace("\\", "\\\\").replace('"""', "'''")
+    return f'"""{text}\n"""'
+
+
+def _call_names(graph: Graph) -> list[str]:
+    spelt = identifiers(graph.ops)
+    return [f"{spelt[name]}={spelt[name]}" for name in graph.inputs]
+
+
+def _with_time(sizes: tuple[int, ...]) -> str:
+    return f"({', '.join(['T', 'B', *map(str, sizes)])})"
+
+
+def _constants(graph: Graph) -> list[str]:
+    return [] if graph.semantics.dt is None else [f"DT = {graph.semantics.dt!r}  # seconds per step"]
+
+
+def _model(
+    graph: Graph, dialect: Dialect, layers: Mapping[str, Layer], attributes: Mapping[str, str], taken: frozenset[str]
+) -> str:
+    program = Program(graph, attributes, taken)
+    parameters = program.parameters()
+    body = program.body()
+    stepwise = [name for group in program.plan.groups if group.cyclic for name in group.ops]
+    spelt = {name: a for name, a in attributes.items() if a != name and name in layers}
+    lines = [
+        "class Model(nn.Module):",
+        '    """The network. Its state dict has the graph\'s own names, so trained weights go back as they are."""',
+        "",
+        f"    INPUTS = {_tuple(graph.inputs)}",
+        f"    OUTPUTS = {_tuple(graph.outputs)}",
+        *(_wrapped("STEPWISE", _tuple(stepwise), "ops on a cycle") if stepwise else []),
+        *(_wrapped("SPELT", json.dumps(spelt), "op -> its layer, where the names differ") if spelt else []),
+        "",
+        "    def __init__(self, weights: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32) -> None:",
+        '        """weights: a state dict; None reads weights.safetensors beside this file."""',
+        "        super().__init__()",
+    ]
+    for name, layer in layers.items():
+        lines += fitted(f"self.{attributes[name]} = ", layer.make, 8)
+    lines += [
+        "        if weights is None:",
+        '            weights = load_file(Path(__file__).with_name("weights.safetensors"))',
+        "        self.load_state_dict(weights, assign=True)",
+    ]
+    for (op, field), (first, slot) in shared(graph).items():
+        lines.append(
+            f"        self.{attributes[op]}.{field} = self.{attributes[first]}.{slot}  # one array, read twice"
+        )
+    lines += ["        self.to(dtype)", ""]
+    many = len(parameters) > 1
+    signature = f"def forward(self, {', '.join(f'{p}: Tensor' for p in parameters)}, record=()):"
+    if len(signature) > 110:
+        signature = "def forward(\n        self,\n" + "".join(f"        {p}: Tensor,\n" for p in parameters)
+        signature += "        record=(),\n    ):"
+    pairs = ", ".join(f'"{p}": {p}' for p in parameters)
+    lines += [
+        f"    {signature}",
+        f'        """{"Each input" if many else "x"}: (T, B, ...). `record`: ops whose values are wanted too."""',
+        "        if record:",
+        *(fitted("return ", f"recorded(self, record, {{{pairs}}})", 12)),
+        *(f"        {line}" for line in body),
+    ]
+    return "\n".join(lines)
+
+
+def _tuple(items: tuple[str, ...] | list[str]) -> str:
+    return f"({', '.join(json.dumps(item) for item in items)}{',' if len(items) == 1 else ''})"
+
+
+def _wrapped(name: str, value: str, about: str) -> list[str]:
+    one = f"    {name} = {value}  # {about}"
+    if len(one) <= 120:
+        return [one]
+    opening, closing = value[0], value[-1]
+    items = value[1:-1].split(", ")
+    return [f"    {name} = {opening}  # {about}", *(f"        {item.rstrip(',')}," for item in items), f"    {closing}"]
