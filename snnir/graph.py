@@ -211,7 +211,7 @@ class Graph:
                 expected="a neuron or a delay on every cycle",
                 hint="route the feedback through a neuron, an integrator or a Delay",
             )
-        yield from self._infer_shapes()[1]
+        yield from (fault for fault in self._infer_shapes()[1] if fault.rule != "op")  # those stand above
 
     def _op_faults(self) -> Iterator[Violation]:
         for name, op in self.ops.items():
@@ -271,6 +271,13 @@ class Graph:
             except ShapeError as error:
                 op = self.ops[name]
                 faults[name] = Violation("shape", str(error), f"{name} ({op.kind})", str(op.loc or ""))
+                continue
+            except (ValueError, IndexError, ZeroDivisionError):  # its own fields do not fit one another
+                op = self.ops[name]
+                message = next(iter(op.verify()), None)
+                if message is None:
+                    raise
+                faults[name] = Violation("op", message, f"{name} ({op.kind})", str(op.loc or ""))
                 continue
             if shape is None or shapes.get(name) == shape:
                 continue
