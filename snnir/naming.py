@@ -6,25 +6,46 @@ import keyword
 import re
 from collections.abc import Iterable
 
+# Attributes of torch.nn.Module and of emitted models, which hold a layer per op: no layer may be called like these.
+_OF_MODULES = frozenset(
+    "INPUTS OUTPUTS SPELT STEPWISE T_destination add_module apply bfloat16 buffers call_super_init children "
+    "compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
+    "get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules "
+    "named_parameters parameters register_backward_hook register_buffer register_forward_hook "
+    "register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ self set_extra_state set_submodule "
+    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
+)
+
 
 def identifiers(names: Iterable[str]) -> dict[str, str]:
     """Op name -> Python identifier, unique and stable: `down.0.lif` becomes `down_0_lif`.
 
-    The same names in the same order always give the same identifiers, so that weights find their way back.
+    A name that is an identifier already stays as it is, so an identifier that is also an op's name means that op. The
+    same names in the same order always give the same identifiers, so that weights find their way back.
     """
-    taken: set[str] = set()
+    names = list(names)
+    stems = {name: _stem(name) for name in names}
+    taken = {name for name in names if stems[name] == name}
     found: dict[str, str] = {}
     for name in names:
-        stem = re.sub(r"\W", "_", name, flags=re.ASCII) or "op"
-        if stem[0].isdigit() or keyword.iskeyword(stem) or stem == "self":
-            stem = f"_{stem}" if stem[0].isdigit() else f"{stem}_"
-        ident, n = stem, 1
-        while ident in taken:
+        ident, n = stems[name], 1
+        while ident in taken and ident != name:
             n += 1
-            ident = f"{stem}_{n}"
+            ident = f"{stems[name]}_{n}"
         taken.add(ident)
         found[name] = ident
     return found
+
+
+def _stem(name: str) -> str:
+    stem = re.sub(r"\W", "_", name, flags=re.ASCII) or "op"
+    if stem[0].isdigit():
+        return f"_{stem}"
+    if stem[0] == "_" and not stem[1:2].isdigit():  # private names are those of the class that holds the layers
+        return f"op{stem}"
+    return f"{stem}_" if keyword.iskeyword(stem) or stem in _OF_MODULES else stem
 
 
 def fresh(stem: str, taken: Iterable[str]) -> str:
