@@ -80,7 +80,7 @@ def _kept(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0 and keeps(value.dtype) and value.dtype.isnative
     if isinstance(value, np.generic):  # 64-bit numbers and booleans come back as Python's
-        return keeps(value.dtype) and not isinstance(value, (np.int64, np.float64, np.bool_))
+        return keeps(value.dtype) and value.dtype.name not in ("int64", "float64", "bool")
     if kind is dict:
         return all(isinstance(k, str) and escaped(k) == k and _kept(v) for k, v in value.items())
     return False
