@@ -17,10 +17,10 @@ recorded input and counts. All figures are per step of the graph's input and per
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from math import prod
 from typing import Any
 
@@ -156,12 +156,16 @@ def cost(graph: Graph, activity: Activity | None = None) -> Cost:
     )
 
 
-def measure(graph: Graph, x: Array | Mapping[str, Array]) -> Activity:
-    """Runs a graph in the interpreter and counts what every op sends.
+def measure(
+    graph: Graph, x: Array | Mapping[str, Array], run: Callable[..., tuple[Any, Mapping[str, Array]]] | None = None
+) -> Activity:
+    """Runs a graph and counts what every op sends.
 
     Args:
         graph: a sound graph.
         x: (T, B, *shape), or a dict by input name. An input that holds whole numbers of 0 or more sends events.
+        run: what runs it, called as `run(x, record=[op names])`: the `run` of a compiled network, say, whose own
+            spikes are then counted; default the reference interpreter.
 
     Raises:
         CompileError: x does not fit the graph, or the time step is unknown.
@@ -172,8 +176,9 @@ def measure(graph: Graph, x: Array | Mapping[str, Array]) -> Activity:
     counts = frozenset(name for name, value in inputs.items() if _whole(value))
     events = _event_ops(graph, counts)
     synaptic = {e.source for e in graph.edges if fan_out(graph[e.target], graph.shapes[e.source]) is not None}
-    senders = [name for name, op in graph.ops.items() if op.spiking or name in synaptic or name in inputs]
-    _, sent = interpret(graph, inputs, record=senders)
+    senders = [n for n, op in graph.ops.items() if (op.spiking or n in synaptic) and n not in inputs]
+    _, recorded = (run or partial(interpret, graph))(inputs, record=senders)
+    sent = {**inputs, **recorded}
     rate = {n: (v if n in events else v != 0).mean(axis=(0, 1), dtype=np.float64) for n, v in sent.items()}
     return Activity(rate, events)
 
