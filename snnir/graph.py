@@ -261,13 +261,21 @@ class Graph:
         faults: dict[str, Violation] = {}
         pending = deque(self.ops)
         waiting = set(pending)
-        while pending:
+        # An op's own parameters may be smaller than its population, so what they say counts only where no path from an
+        # input tells the shape.
+        guessing = False
+        while pending or not guessing:
+            if not pending:
+                guessing = True
+                pending.extend(name for name in self.ops if name not in shapes)
+                waiting.update(pending)
+                continue
             name = pending.popleft()
             waiting.discard(name)
             if name in faults:
                 continue
             try:
-                shape = self._infer_one(name, shapes)
+                shape = self._infer_one(name, shapes, guessing)
             except ShapeError as error:
                 op = self.ops[name]
                 faults[name] = Violation("shape", str(error), f"{name} ({op.kind})", str(op.loc or ""))
@@ -280,6 +288,10 @@ class Graph:
                 faults[name] = Violation("op", message, f"{name} ({op.kind})", str(op.loc or ""))
                 continue
             if shape is None or shapes.get(name) == shape:
+                continue
+            if guessing and name in shapes and shapes[name] != (op := self.ops[name]).infer({}):
+                what = f"its shape does not settle: {list(shapes[name])}, then {list(shape)}"
+                faults[name] = Violation("shape", what, f"{name} ({op.kind})", str(op.loc or ""))
                 continue
             shapes[name] = shape
             for edge in self.outgoing[name]:
@@ -294,7 +306,7 @@ class Graph:
                     faults[name] = Violation("shape", what, f"{name} ({op.kind})", str(op.loc or ""), hint=hint)
         return shapes, list(faults.values())
 
-    def _infer_one(self, name: str, shapes: Mapping[str, Shape]) -> Shape | None:
+    def _infer_one(self, name: str, shapes: Mapping[str, Shape], guessing: bool) -> Shape | None:
         op = self.ops[name]
         arriving: dict[str, Shape | None] = {}
         first: dict[str, str] = {}
@@ -306,6 +318,8 @@ class Graph:
                 there = f"{list(arriving[edge.port] or ())} from {first[edge.port]}"
                 raise ShapeError(f"{there} and {list(shape)} from {edge.source} cannot be summed")
             first.setdefault(edge.port, edge.source)
+        if len(arriving) < len(op.ports) and not guessing:
+            return None
         return op.infer(arriving)
 
 

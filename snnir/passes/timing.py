@@ -1,0 +1,109 @@
+"""Whether a rewrite kept the steps at which values arrive; what passes ask before they touch a cycle.
+
+One edge of every cycle is a step late, and which one follows from the structure (`snnir.schedule`). So a rewrite
+within a cycle may move the delay to a place where it means something else. `in_time` runs a rewrite, compares the
+steps along all paths between the ops that it left alone, and lets it run again without the cycles where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from snnir.graph import Edge, Graph
+from snnir.interpreter.run import edge_lags
+from snnir.ops import Constant, Input, Output
+from snnir.pipeline import Log
+
+Rewrite = Callable[[Graph, Log, frozenset[str]], Graph]
+Paths = dict[tuple[str, str, str], frozenset[int]]
+
+
+def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
+    """Runs `rewrite(graph, log, frozen)`, and again with the ops of all cycles frozen where it moved a delay.
+
+    A rewrite must leave ops named in `frozen`, and the edges between them, as they are. The result keeps the
+    graph's timing, else it is the graph itself.
+    """
+    lags, groups = edge_lags(graph, graph.semantics)
+    cyclic = frozenset(name for group in groups if group.cyclic for name in group.ops)
+    frozen = cyclic if not graph.semantics.recurrent_bias_at_start else frozenset[str]()
+    for fixed, why in ((frozen, ""), (cyclic, "in cycles")):
+        attempt = Log(log.pass_name)
+        after = rewrite(graph, attempt, fixed)
+        moved = _moved(graph, lags, cyclic, after) if lags else None
+        if moved is None:
+            log.entries += attempt.entries
+            return after
+        log.declined(*(moved if not why else (moved[0], f"{moved[1]} (tried without cycles too)")))
+    return graph
+
+
+def _moved(
+    before: Graph, lags_before: Mapping[Edge, int], cyclic: frozenset[str], after: Graph
+) -> tuple[str, str] | None:
+    """The first place where `after` delivers a value in another step than `before`: where, and what; else None."""
+    if after is before:
+        return None
+    fixed = {
+        name
+        for name, op in before.ops.items()
+        if name in after.ops
+        and (
+            op.stateful
+            or isinstance(op, (Input, Output, Constant))
+            or (after.ops[name] is op and set(before.incoming[name]) == set(after.incoming[name]))
+        )
+    }
+    lags_after, groups = edge_lags(after, after.semantics)
+    cyclic = cyclic | {name for group in groups if group.cyclic for name in group.ops}
+    old, new = _paths(before, lags_before, fixed), _paths(after, lags_after, fixed)
+    for key in {**old, **new}:
+        was, now = old.get(key, frozenset()), new.get(key, frozenset())
+        source, target, _ = key
+        if was | now == {0} and (source not in cyclic or not {source, target} <= fixed):
+            continue  # a way came or went, off the cycles: no delay moved
+        if was != now or len(was) > 1:
+            what = f"what {source} sends to {target} would arrive {_steps(now)} instead of {_steps(was)}"
+            return target, f"in a cycle, {what}"
+    return None
+
+
+def _steps(delays: frozenset[int]) -> str:
+    if not delays:
+        return "nowhere"
+    return " and ".join("in the same step" if d == 0 else f"{d} later" for d in sorted(delays))
+
+
+def _paths(graph: Graph, lags: Mapping[Edge, int], fixed: set[str]) -> Paths:
+    """(fixed op, fixed op, port) -> the delays along the paths between them that cross no other fixed op."""
+    stops = fixed | {name for name, op in graph.ops.items() if op.stateful}
+    onward: dict[str, frozenset[tuple[str, str, int]]] = {}
+
+    def ends(name: str) -> frozenset[tuple[str, str, int]]:
+        """Where the output of op `name` arrives: target, port, delay."""
+        stack = [name]
+        while stack:
+            top = stack[-1]
+            if top in onward:
+                stack.pop()
+                continue
+            through = [e.target for e in graph.outgoing[top] if e.target not in stops]
+            missing = [n for n in through if n not in onward]
+            if missing:
+                stack += missing
+                continue
+            found: set[tuple[str, str, int]] = set()
+            for edge in graph.outgoing[top]:
+                lag = lags.get(edge, 0)
+                if edge.target in stops:
+                    found.add((edge.target, edge.port, lag))
+                else:
+                    found |= {(target, port, delay + lag) for target, port, delay in onward[edge.target]}
+            onward[stack.pop()] = frozenset(found)
+        return onward[name]
+
+    paths: dict[tuple[str, str, str], set[int]] = {}
+    for source in stops:
+        for target, port, delay in ends(source):
+            paths.setdefault((source, target, port), set()).add(delay)
+    return {key: frozenset(delays) for key, delays in paths.items()}
