@@ -98,7 +98,7 @@ def test_frontends_and_backends_keep_apart() -> None:
 
 
 # Files that stand below their siblings and serve several of them.
-SHARED = {"backends": {"torch_source"}, "frontends": {"torch_fx"}}
+SHARED = {"backends": {"torch_source"}, "frontends": {"torch_fx", "nir_file"}}
 
 
 def test_only_nn_and_the_pytorch_parts_import_torch() -> None:

@@ -1,0 +1,255 @@
+"""The graph under construction: ops with the names and lines of the model, and which tensor each array came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnir.errors import Violation
+from snnir.frontends.torch_fx.signals import TIME, Lead, Refuse, Signal
+from snnir.graph import Edge
+from snnir.naming import fresh
+from snnir.ops import (
+    Array,
+    Constant,
+    Input,
+    Loc,
+    Op,
+    Output,
+    Repeat,
+    Scale,
+    Shape,
+    ShapeError,
+    TemporalMean,
+    Upsample2d,
+)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The tensor (or number) of a module that an array of the graph is a copy of."""
+
+    owner: nn.Module
+    attribute: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A layer that has a time step: its op's name, its line, and the layer."""
+
+    name: str
+    loc: Loc
+    layer: Any
+
+
+class Builder:
+    """Collects ops, edges, violations. `name` and `loc` are those of the construct that is being read."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.ops: dict[str, Op] = {}
+        self.edges: dict[Edge, None] = {}
+        self.violations: list[Violation] = []
+        self.bindings: dict[tuple[str, str], Binding] = {}
+        self.timed: list[Timed] = []
+        self.name = ""
+        self.loc = Loc()
+        self._owners: dict[int, Binding] = {}
+        self._arrays: dict[int, Array] = {}
+        for path, module in root.named_modules():
+            for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    name = f"{path}.{attribute}" if path else attribute
+                    self._owners.setdefault(id(tensor), Binding(module, attribute, name))
+
+    # -- violations ------------------------------------------------------------------------------------------------
+
+    def report(self, rule: str, what: str, where: str = "", loc: Loc | None = None, **fields: str) -> None:
+        """Records a violation, one per source line and rule."""
+        place = str(loc or self.loc)
+        known = any(
+            v.loc == place and v.rule == rule and (v.what == what or rule == "trace-python") for v in self.violations
+        )
+        if not known:
+            self.violations.append(Violation(rule, what, where or self.name, place, **fields))
+
+    # -- ops -------------------------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        kind: type[Op],
+        x: Signal | Mapping[str, Signal],
+        tensors: Mapping[str, Tensor | None] | None = None,
+        part: str = "",
+        **fields: Any,
+    ) -> Signal:
+        """Adds an op that reads `x` (one signal, or one per port) and gives its output.
+
+        Args:
+            kind: the op's type.
+            tensors: array fields that are tensors of the model; None entries are left out.
+            part: name of this op within the construct, when that needs several; the last one has none.
+            fields: the other fields.
+
+        Raises:
+            Refuse: the op cannot take what arrives.
+        """
+        inputs = {"input": x} if isinstance(x, Signal) else dict(x)
+        given = {field: tensor for field, tensor in (tensors or {}).items() if tensor is not None}
+        arrays = {field: self.array(tensor) for field, tensor in given.items()}
+        op = kind(**arrays, **fields, loc=self.loc)
+        faults = list(op.verify())
+        if faults:
+            raise Refuse("; ".join(faults), rule="op")
+        try:
+            shape = op.infer({port: signal.shape for port, signal in inputs.items()})
+        except ShapeError as error:
+            raise Refuse(str(error), rule="shape") from None
+        if shape is None:
+            raise Refuse("its shape cannot be inferred", rule="shape")
+        name = self.add(op, part)
+        for field, tensor in given.items():
+            if id(tensor) in self._owners:
+                self.bindings[name, field] = self._owners[id(tensor)]
+        for port, signal in inputs.items():
+            self.connect(signal, name, port)
+        return Signal((name,), shape, _lead(inputs.values()), _steps(op, inputs.values()))
+
+    def add(self, op: Op, part: str = "") -> str:
+        """Adds an op without edges under the current name, or a fresh one like it; returns the name it got."""
+        stem = f"{self.name}.{part}" if part and self.name else part or self.name
+        name = fresh(stem, self.ops)
+        self.ops[name] = op
+        return name
+
+    def connect(self, x: Signal, name: str, port: str = "input") -> None:
+        """Lets op `name` read `x`."""
+        for source in x.sources:
+            self.edges[Edge(source, name, port)] = None
+
+    def input(self, name: str, shape: Shape, lead: Lead, steps: int | None) -> Signal:
+        """Adds an input."""
+        self.name = name
+        return Signal((self.add(Input(shape=shape, loc=self.loc)),), shape, lead, steps)
+
+    def output(self, name: str, x: Signal) -> None:
+        """Adds an output."""
+        self.name = name
+        self.connect(x, self.add(Output(loc=self.loc)))
+
+    def constant(self, value: Tensor, like: Signal) -> Signal:
+        """A tensor of the model as a signal that can be added to `like`."""
+        if value.dim() == len(like.shape) + 2 and like.lead and like.lead[0] is TIME and value.shape[0] > 1:
+            if value.shape[1] != 1:
+                raise Refuse(f"a constant of shape {list(value.shape)} differs over the batch")
+            array = np.broadcast_to(to_array(value[:, 0]), (value.shape[0], *like.shape)).copy()
+            name = self.add(Constant(value=array, series=True, loc=self.loc), "constant")
+            return Signal((name,), like.shape, like.lead, like.steps)
+        array = self.fitted(value, like)
+        full = np.broadcast_to(array, like.shape).copy()
+        name = self.add(Constant(value=full, loc=self.loc), "constant")
+        if full.size == value.numel() and id(value) in self._owners:
+            self.bindings[name, "value"] = self._owners[id(value)]
+        return Signal((name,), like.shape, like.lead, like.steps)
+
+    def bind(self, x: Signal, field: str, owner: nn.Module, attribute: str) -> None:
+        """Says that array `field` of the op behind `x` is a copy of a number of the model."""
+        path = x.sources[0]
+        self.bindings[path, field] = Binding(owner, attribute, f"{path}.{attribute}")
+
+    # -- arrays ----------------------------------------------------------------------------------------------------
+
+    def array(self, tensor: Tensor) -> Array:
+        """A copy of a tensor; tensors of the model that are used twice share one copy."""
+        if id(tensor) not in self._owners:
+            return to_array(tensor)
+        if id(tensor) not in self._arrays:
+            self._arrays[id(tensor)] = to_array(tensor)
+        return self._arrays[id(tensor)]
+
+    def fitted(self, value: Tensor, like: Signal) -> Array:
+        """A constant as an array that broadcasts to the shape of `like`, its leading axes of length 1 taken away.
+
+        Raises:
+            Refuse: it does not broadcast.
+        """
+        array = self.array(value)
+        while array.ndim > len(like.shape) and array.shape[0] == 1:
+            array = array[0]
+        try:
+            fits = np.broadcast_shapes(array.shape, like.shape) == like.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise Refuse(f"a constant of shape {list(value.shape)} does not fit samples of shape {list(like.shape)}")
+        return array
+
+    # -- sums ------------------------------------------------------------------------------------------------------
+
+    def total(self, a: Signal, b: Signal) -> Signal:
+        """a + b: no op, both feed whoever reads the sum; only broadcasting and x + x need one."""
+        if a.shape != b.shape:
+            a, b = self._broadcast(a, b)
+        twice = [source for source in a.sources if source in b.sources]
+        once = [source for source in (*a.sources, *b.sources) if source not in twice]
+        if twice:
+            doubled = self.emit(
+                Scale, Signal(tuple(twice), a.shape, a.lead, a.steps), part="twice", scale=np.float64(2.0)
+            )
+            once += doubled.sources
+        return Signal(tuple(once), a.shape, _lead([a, b]), a.steps if a.steps == b.steps else None)
+
+    def _broadcast(self, a: Signal, b: Signal) -> tuple[Signal, Signal]:
+        try:
+            joint = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            joint = None
+        if joint is None or len(a.shape) != len(b.shape):
+            raise Refuse(f"samples of shape {list(a.shape)} and {list(b.shape)} cannot be summed", rule="shape")
+        return self.spread(a, joint), self.spread(b, joint)
+
+    def spread(self, x: Signal, shape: Shape) -> Signal:
+        """`x` broadcast to `shape`: one value per channel goes everywhere.
+
+        Raises:
+            Refuse: any other broadcast.
+        """
+        if x.shape == shape:
+            return x
+        if len(shape) == 3 and x.shape == (shape[0], 1, 1):
+            return self.emit(Upsample2d, x, part="spread", factor=shape[1:])
+        raise Refuse(
+            f"a signal of shape {list(x.shape)} cannot be broadcast to {list(shape)}",
+            expected="equal shapes, or (C, 1, 1) and (C, H, W)",
+        )
+
+
+def to_array(tensor: Tensor) -> Array:
+    """A tensor's values as an array of its own; half precision becomes float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy().copy()
+
+
+def _lead(signals: Any) -> Lead | None:
+    leads = {signal.lead for signal in signals}
+    if len(leads) == 1:
+        return leads.pop()
+    if None in leads:
+        return None
+    shown = " and ".join("(" + ", ".join(size.label for size in lead) + ", ...)" for lead in leads if lead)
+    raise Refuse(f"tensors with different leading axes meet: {shown}")
+
+
+def _steps(op: Op, signals: Any) -> int | None:
+    steps = {signal.steps for signal in signals}
+    here = steps.pop() if len(steps) == 1 else None
+    if here is None:
+        return None
+    if isinstance(op, Repeat):
+        return here * op.steps
+    return here // op.steps if isinstance(op, TemporalMean) else here
