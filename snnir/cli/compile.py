@@ -1,0 +1,227 @@
+"""`snnir compile`: a network into the files of one or several targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnir.cli.common import (
+    debug_option,
+    dt_option,
+    format_option,
+    key_value,
+    load_source,
+    npz_option,
+    passes_option,
+    progress,
+    read_arrays,
+    source_argument,
+    source_option,
+    targets_option,
+)
+
+if TYPE_CHECKING:
+    from snnir.compiler import CompileResult
+    from snnir.errors import CompileError
+    from snnir.pipeline import Step
+
+SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
+
+
+@click.command("compile")
+@source_argument
+@targets_option("-t", "--target", text="Targets to compile for (`snnir targets` lists them).")
+@click.option("-o", "--output", required=True, metavar="DIR", help="New folder; with several targets, DIR/<target>.")
+@passes_option("Passes to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.")
+@dt_option
+@npz_option("--calibrate", "Recorded input (T, B, *shape) that quantising targets measure with.")
+@click.option("--verify-passes", is_flag=True, help="Run the network before and after every pass and compare.")
+@click.option("--time-passes", is_flag=True, help="Show how long every pass took.")
+@click.option("--print-after", metavar="PASS|all", help="Print the graph after this pass, on stderr.")
+@click.option(
+    "--allow",
+    multiple=True,
+    type=click.Choice(["approximate"]),
+    help="Let a target run what it cannot run exactly; the report says how far off it is.",
+)
+@click.option("-O", "--option", "options", multiple=True, metavar="[TARGET:]KEY=VALUE", help="Option of a target.")
+@source_option
+@click.option("--force", is_flag=True, help="Replace DIR where it exists.")
+@format_option
+@debug_option
+def compile_command(
+    source: str,
+    targets: tuple[str, ...],
+    output: str,
+    passes: str | None,
+    dt: float | None,
+    calibrate: str | None,
+    verify_passes: bool,
+    time_passes: bool,
+    print_after: str | None,
+    allow: tuple[str, ...],
+    options: tuple[str, ...],
+    source_options: dict[str, Any],
+    force: bool,
+    output_format: str,
+) -> int:
+    """Compile SRC for one or several targets.
+
+    All or nothing: where one target cannot take the network, nothing is written, and everything that stands in the way
+    on every target is shown at once.
+    """
+    from snnir.compiler import compile as compile_graph
+    from snnir.compiler import save_all
+    from snnir.errors import CompileError
+
+    _check_output(output, force)
+    settings = _settings(options, targets)
+    hook = _printer(print_after)
+    graph = load_source(source, dt, source_options)
+    recorded = read_arrays(calibrate, graph)
+    results: dict[str, CompileResult] = {}
+    refused: dict[str, CompileError] = {}
+    for target in targets:
+        try:
+            with progress(f"compiling for {target}"):
+                results[target] = compile_graph(
+                    graph,
+                    target,
+                    passes=passes,
+                    calibrate=recorded,
+                    verify_passes=verify_passes,
+                    allow=allow,
+                    hook=hook,
+                    **settings[target],
+                )
+        except CompileError as error:
+            refused[target] = error
+    if refused:
+        return _refuse(source, targets, refused, output_format)
+    with progress(f"writing {output}"):
+        inner = {target: target if len(targets) > 1 else "" for target in targets}
+        save_all({inner[target]: result for target, result in results.items()}, output, force)
+    folders = {target: str(Path(output, inner[target])) for target in targets}
+    if output_format == "json":
+        _print_json(source, results, folders)
+    else:
+        for target, result in results.items():
+            _print_text(source, result, folders[target], time_passes)
+    return 0
+
+
+def _check_output(output: str, force: bool) -> None:
+    """Says at once, not after minutes of work, that the folder cannot become ours."""
+    from snnir.errors import fail
+
+    if Path(output).exists() and not force:
+        raise fail("output-exists", "exists already", where=output, hint="choose another folder, or --force")
+
+
+def _settings(options: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The options of each target, from KEY=VALUE (all targets) and TARGET:KEY=VALUE (one)."""
+    found: dict[str, dict[str, Any]] = {target: {} for target in targets}
+    for item in options:
+        key, _, _ = item.partition("=")
+        target, colon, _ = key.rpartition(":")
+        name, value = key_value(item.removeprefix(f"{target}:") if colon else item, "-O")
+        if name in _RESERVED:
+            raise click.BadParameter(f"{name} is set by --{name.replace('_', '-')}", param_hint="-O")
+        if colon and target not in found:
+            raise click.BadParameter(f"{item!r} names {target}, which is not compiled for", param_hint="-O")
+        for chosen in [target] if colon else targets:
+            found[chosen][name] = value
+    return found
+
+
+_RESERVED = frozenset({"passes", "dt", "calibrate", "verify_passes", "allow", "hook", "target", "source", "semantics"})
+
+
+def _printer(print_after: str | None) -> Callable[[Step], None] | None:
+    if print_after is None:
+        return None
+    if print_after != "all":
+        from snnir.pipeline import pass_class
+
+        pass_class(print_after)  # a name that no pass has is wrong usage, said before any work
+
+    def hook(step: Step) -> None:
+        if print_after in ("all", step.pass_.name):
+            same = "unchanged" if step.after is step.before else f"{len(step.before)} -> {len(step.after)} ops"
+            click.echo(f"// after {step.pass_}: {same}\n{step.after}", err=True)
+
+    return hook
+
+
+def _refuse(source: str, targets: tuple[str, ...], refused: Mapping[str, CompileError], output_format: str) -> int:
+    from snnir.cli.show import print_json, print_violations
+
+    found = [(target, v) for target, error in refused.items() for v in error.violations]
+    if output_format == "json":
+        verdicts = {
+            target: {"ok": target not in refused, "violations": [v.to_json() for t, v in found if t == target]}
+            for target in targets
+        }
+        print_json("compile", {"ok": False, "source": source, "targets": verdicts})
+    only = next(iter(refused.values())) if len(refused) == 1 else None
+    title = only.title if only else f"{len(refused)} of {len(targets)} targets cannot take {source}"
+    print_violations(title, found if len(targets) > 1 else [("", v) for _, v in found])
+    click.echo("nothing was written", err=True)
+    return 1
+
+
+def _print_json(source: str, results: Mapping[str, CompileResult], folders: Mapping[str, str]) -> None:
+    from snnir.cli.show import print_json
+
+    made = {
+        target: {
+            "ok": True,
+            "violations": [],
+            "folder": folders[target],
+            "files": _files(folders[target]),
+            "latency": result.latency,
+            "report": result.report,
+        }
+        for target, result in results.items()
+    }
+    print_json("compile", {"ok": True, "source": source, "targets": made})
+
+
+def _files(folder: str) -> list[str]:
+    """All files of an artifact, as paths within it."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _print_text(source: str, result: CompileResult, folder: str, time_passes: bool) -> None:
+    from snnir.cli.show import figures
+
+    steps = (
+        f"outputs {result.latency} step{'s' if result.latency != 1 else ''} late" if result.latency else "no latency"
+    )
+    click.echo(f"{source} for {result.target}: {len(result.source)} ops -> {len(result.graph)} ops, {steps}")
+    for step in result.report.get("passes", ()):
+        _print_step(step, time_passes)
+    lines = figures(result.report, known=("target", "pipeline", "passes", "ops", "latency"))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        click.echo(f"  {name:<{width}}  {value}")
+    click.echo(f"  written to {folder}")
+    for path in _files(folder):
+        click.echo(f"    {Path(folder, path)}")
+
+
+def _print_step(step: Mapping[str, Any], time_passes: bool) -> None:
+    notes = step.get("notes", ())
+    changed = [note for note in notes if note["kind"] == "did"]
+    took = f", {step['seconds'] * 1e3:.1f} ms" if time_passes else ""
+    ops = f"{step['ops_before']} -> {step['ops_after']} ops" if changed else "nothing to do"
+    click.echo(f"  {step['pass']} ({step['keeps']}{took}): {ops}")
+    for kind, word in (("did", ""), ("declined", "left alone: ")):
+        some = [note for note in notes if note["kind"] == kind]
+        for note in some[:SHOWN_NOTES]:
+            click.echo(f"    {note['where']}: {word}{note['text']}")
+        if len(some) > SHOWN_NOTES:
+            click.echo(f"    ... and {len(some) - SHOWN_NOTES} more of these")

@@ -1,0 +1,135 @@
+"""`snnir inspect`: what a network is made of and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnir.cli.common import (
+    debug_option,
+    dt_option,
+    format_option,
+    load_source,
+    npz_option,
+    passes_option,
+    progress,
+    read_arrays,
+    source_argument,
+    source_option,
+)
+
+if TYPE_CHECKING:
+    from snnir.cost import Cost
+    from snnir.graph import Graph
+
+
+@click.command("inspect")
+@source_argument
+@npz_option("--input", "Recorded input: count the synaptic operations that it causes, instead of their bound.")
+@passes_option("Passes to run first.")
+@source_option
+@dt_option
+@format_option
+@debug_option
+def inspect_command(
+    source: str,
+    input: str | None,
+    passes: str | None,
+    source_options: dict[str, Any],
+    dt: float | None,
+    output_format: str,
+) -> int:
+    """Show the ops, shapes, parameters, synapses, synaptic operations and memory of SRC.
+
+    Synaptic operations are per step: accumulates (AC) where spikes arrive, multiply-accumulates (MAC) where other
+    numbers do. Without --input every neuron counts as one spike per step, an upper bound.
+    """
+    from snnir.cost import cost, measure
+
+    graph = load_source(source, dt, source_options, passes)
+    recorded = read_arrays(input, graph)
+    activity = None
+    if recorded is not None:
+        with progress("running the network"):
+            activity = measure(graph, recorded)
+    found = cost(graph, activity)
+    if output_format == "json":
+        from snnir.cli.show import print_json
+
+        print_json("inspect", _document(source, graph, found))
+    else:
+        _print(source, graph, found)
+    return 0
+
+
+def _document(source: str, graph: Graph, found: Cost) -> dict[str, Any]:
+    data = found.to_json()
+    ops = [
+        {
+            **row,
+            "dialect": graph[row["name"]].dialect,
+            "loc": str(graph[row["name"]].loc or ""),
+            "sources": list(graph.sources(row["name"])),
+        }
+        for row in data["rows"]
+    ]
+    return {
+        "source": source,
+        "inputs": {name: list(graph.shapes[name]) for name in graph.inputs},
+        "outputs": {name: list(graph.shapes[name]) for name in graph.outputs},
+        "semantics": graph.semantics.to_json(),
+        "edges": [[edge.source, edge.target, edge.port] for edge in graph.edges],
+        "measured": data["measured"],
+        "totals": data["totals"],
+        "ops": ops,
+    }
+
+
+def _print(source: str, graph: Graph, found: Cost) -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, console, count, size, table
+    from snnir.draw.view import shape_text
+
+    out = console()
+    ends = [", ".join(f"{n} ({shape_text(graph.shapes[n])})" for n in names) for names in (graph.inputs, graph.outputs)]
+    out.print(Text(f"{source}: {ends[0] or 'no input'} -> {ends[1]}; {len(graph)} ops, {len(graph.edges)} edges"))
+    out.print(Text(f"semantics: {_semantics(graph)}"))
+    operations = "ops/step" if found.measured else "ops/step (bound)"
+    numbers = ("parameters", "neurons", "synapses", operations, *(("rate",) if found.measured else ()), "memory")
+    listing = table("op", "kind", "shape", *numbers, right=numbers)
+    for row in found.rows:
+        kind = "" if not row.acs + row.macs else " MAC" if not row.acs else " AC" if not row.macs else " mixed"
+        rate = () if not found.measured else ("" if row.rate is None else f"{row.rate:.3g}",)
+        work = count(row.acs + row.macs) + kind if row.synapses else ""
+        memory = row.weight_bytes + row.state_bytes
+        listing.add_row(
+            *cells(
+                row.name,
+                row.kind,
+                shape_text(row.shape),
+                *(count(n) if n else "" for n in (row.parameters, row.neurons, row.synapses)),
+                work,
+                *rate,
+                size(memory) if memory else "",
+            )
+        )
+    out.print(listing)
+    bound = "" if found.measured else ", if every neuron spikes at every step"
+    for line in (
+        f"{count(found.parameters)} parameters ({size(found.weight_bytes)}), {count(found.neurons)} neurons "
+        f"({size(found.state_bytes)} of state per batch element), {count(found.synapses)} synapses",
+        f"synaptic operations per step: {count(found.acs)} AC + {count(found.macs)} MAC{bound}",
+    ):
+        out.print(Text(line))
+
+
+def _semantics(graph: Graph) -> str:
+    """The time step, and the fields that differ from NIR's forward Euler."""
+    from snnir.semantics import Semantics
+
+    said = graph.semantics
+    dt = "time step not said" if said.dt is None else f"time step {said.dt:g} s"
+    others = {n: value for n, (value, _) in said.differences(Semantics()).items() if n != "dt"}
+    return ", ".join([dt, f"{said.decay} decay", *(f"{n} {value}" for n, value in others.items() if n != "decay")])

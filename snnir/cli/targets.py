@@ -1,0 +1,112 @@
+"""`snnir targets`: what can be compiled for, from the code's own tables."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnir.cli.common import debug_option, format_option
+
+if TYPE_CHECKING:
+    from snnir.target import Rule, Target
+
+
+@click.command("targets")
+@click.argument("name", metavar="[T]", required=False)
+@format_option
+@debug_option
+def targets_command(name: str | None, output_format: str) -> int:
+    """List the targets, or show the ops, semantics, limits and design rules of target T."""
+    from snnir.cli.show import print_json
+    from snnir.registry import backend, backend_names
+
+    found = [backend(each).target for each in ([name] if name else backend_names())]
+    if output_format == "json":
+        print_json("targets", {"targets": [_describe(target) for target in found]})
+    elif name is None:
+        _print_list(found)
+    else:
+        _print_one(_describe(found[0]))
+    return 0
+
+
+def _describe(target: Target) -> dict[str, Any]:
+    from snnir.registry import installed
+
+    return {
+        "name": target.name,
+        "title": target.title,
+        "package": target.package,
+        "extra": target.extra,
+        "installed": installed(target),
+        "ops": sorted(op.__name__ for op in target.ops),
+        "semantics": target.semantics.to_json(),
+        "adapts": sorted(target.adapts),
+        "limits": dict(target.limits),
+        "rules": [{"name": _rule_name(rule), "doc": _first_line(rule)} for rule in target.rules],
+    }
+
+
+def _rule_name(rule: Rule) -> str:
+    return _function(rule).__name__.strip("_").replace("_", "-")
+
+
+def _first_line(rule: Rule) -> str:
+    """The first paragraph of a rule's docstring, in one line."""
+    return " ".join(cleandoc(_function(rule).__doc__ or "").partition("\n\n")[0].split())
+
+
+def _function(rule: Any) -> Any:
+    """The function behind a rule: a rule with bound arguments is told by what it binds."""
+    while hasattr(rule, "func"):
+        rule = rule.func
+    return rule if hasattr(rule, "__name__") else type(rule)
+
+
+def _print_list(found: list[Target]) -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, console, table
+    from snnir.registry import installed
+
+    listing = table("target", "what it is", "ops", "rules", "runs here", right=("ops", "rules"))
+    for target in found:
+        if installed(target):
+            state = Text("yes" if target.package is None else f"yes ({target.package})", style="green")
+        else:
+            state = Text(f"pip install 'snnir[{target.extra}]'", style="yellow")
+        listing.add_row(*cells(target.name, target.title, len(target.ops), len(target.rules), state))
+    console().print(listing)
+
+
+def _print_one(data: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, console, table
+
+    package = "runs without other packages"
+    if data["package"]:
+        state = "installed" if data["installed"] else f"missing: pip install 'snnir[{data['extra']}]'"
+        package = f"runs with {data['package']} ({state})"
+    out = console()
+    out.print(Text(f"{data['name']}: {data['title']}", style="bold"))
+    out.print(Text(f"{package}\n"))
+    out.print(Text(f"ops: {', '.join(data['ops'])}\n"))
+    listing = table("in a step", "what it does", "follows the network")
+    for field, value in data["semantics"].items():
+        follows = field in data["adapts"] or field == "dt"
+        shown = {None: "-", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else value
+        listing.add_row(*cells(field, "any" if follows else shown, "yes" if follows else ""))
+    out.print(listing)
+    for title, rows in (
+        ("limit", list(data["limits"].items())),
+        ("design rule", [(rule["name"], rule["doc"]) for rule in data["rules"]]),
+    ):
+        if rows:
+            listing = table(title, "")
+            for row in rows:
+                listing.add_row(*cells(*row))
+            out.print(Text())
+            out.print(listing)

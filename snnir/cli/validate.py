@@ -1,0 +1,119 @@
+"""`snnir validate`: is it the same network on every target?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnir.cli.common import (
+    debug_option,
+    dt_option,
+    format_option,
+    load_source,
+    npz_option,
+    progress,
+    read_arrays,
+    source_argument,
+    source_option,
+    targets_option,
+    write_file,
+)
+
+if TYPE_CHECKING:
+    from snnir.validation import Report
+
+
+@click.command("validate")
+@source_argument
+@targets_option("-t", "--targets", "--target", text="Targets to compare with the reference.")
+@npz_option("--input", "Recorded input, (T, B, *shape) per graph input; default random spikes.")
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of random spikes.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of random spikes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random spikes.")
+@source_option
+@dt_option
+@click.option("-o", "--output", metavar="REPORT.json", help="Write the JSON report to this file too.")
+@format_option
+@debug_option
+def validate_command(
+    source: str,
+    targets: tuple[str, ...],
+    input: str | None,
+    steps: int,
+    batch: int,
+    seed: int,
+    source_options: dict[str, Any],
+    dt: float | None,
+    output: str | None,
+    output_format: str,
+) -> int:
+    """Run the reference and every target on the same input and compare them, spike by spike.
+
+    Exit status 1 when some target is not the network that it promises to be.
+    """
+    from snnir.validation import validate
+
+    graph = load_source(source, dt, source_options)
+    recorded = read_arrays(input, graph)
+    with progress(f"comparing {', '.join(targets)} with the reference"):
+        report = validate(graph, targets, recorded, steps=steps, batch=batch, seed=seed)
+    document = {"source": source, **report.to_json()}
+    if output is not None:
+        from snnir.cli.show import as_json
+
+        write_file(output, as_json("validate", document))
+    if output_format == "json":
+        from snnir.cli.show import print_json
+
+        print_json("validate", document)
+    else:
+        _print(report)
+    if report.ok:
+        return 0
+    return 3 if all(v.ok or v.verdict == "not installed" for v in report.verdicts) else 1
+
+
+def _print(report: Report) -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, console, count, table
+
+    origin = "recorded input" if report.seed is None else f"random spikes (seed {report.seed})"
+    out = console()
+    out.print(Text(f"{report.steps} steps, batch {report.batch}, {origin}"))
+    columns = ("target", "verdict", "spikes", "differing", "count error", "value error")
+    listing = table(*columns, right=columns[2:])
+    for v in report.verdicts:
+        compared = v.verdict not in ("refused", "not installed")
+        numbers = (count(v.spikes), count(v.differing), f"{v.count_error:.3%}", f"{v.max_error:.1e}")
+        listing.add_row(
+            *cells(v.target, Text(v.words, style="green" if v.ok else "bold red"), *(numbers if compared else "----"))
+        )
+    out.print(listing)
+    for v in report.verdicts:
+        for line in _notes(v):
+            out.print(Text(f"{v.target}: {line}"))
+
+
+def _notes(v: object) -> list[str]:
+    from snnir.validation import Verdict
+
+    if not isinstance(v, Verdict):
+        return []
+    lines: list[str] = []
+    if v.first is not None:
+        d = v.first
+        where = f"{d.op}{list(d.neuron)}" if d.neuron else d.op
+        lines.append(f"first difference at {where}, step {d.step}, batch {d.batch}: {d.got:g}, expected {d.expected:g}")
+    if v.cause and not v.violations:
+        lines.append(f"cause: {v.cause}")
+    for violation in v.violations:
+        where = f"{violation['where']}: " if violation["where"] else ""
+        expected = f" (limit: {violation['expected']})" if violation["expected"] else ""
+        lines.append(f"[{violation['rule']}] {where}{violation['what']}{expected}")
+    if v.float32_flips:
+        lines.append(
+            f"{v.float32_flips} places differ between its float32 and its float64 run: rounding at a threshold"
+        )
+    return lines
