@@ -124,9 +124,11 @@ def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = Fal
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(staging, folder)
-    except OSError as error:
+    except BaseException as error:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+        if not isinstance(error, OSError):  # Ctrl-C
+            raise
         what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot be written: {error.strerror}"
         raise fail("output-unwritable", what, where=str(folder), hint="nothing was written") from error
 

@@ -313,6 +313,15 @@ def test_output_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixtu
     assert sorted(p.name for p in folder.iterdir()) == ["file", "net.nir"]
 
 
+def test_ctrl_c_while_writing_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Path, data: bytes) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    assert run(["compile", "net.nir", "-t", "nir", "-o", "out"]) == 130
+    assert [p.name for p in folder.iterdir()] == ["net.nir"]
+
+
 def test_print_after_shows_the_graph_on_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("compile", "net.nir", "-t", "nir", "-o", "out", "-p", "simplify", "--print-after", "simplify")
     status, out, err = said(capsys, *arguments)
@@ -452,13 +461,14 @@ def test_inspect_reads_what_compile_wrote(folder: Path, capsys: pytest.CaptureFi
 def test_inspect_after_passes_and_with_source_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "model.py").write_text(
         "import numpy as np\nfrom snnir import ops\nfrom snnir.graph import chain\n"
+        "print('a word from the model')\n"
         "def build(width=2, twice=False):\n"
         "    scales = [ops.Scale(scale=np.float64(1.0)) for _ in range(1 + twice)]\n"
         "    return chain(ops.Input(shape=(width,)), *scales, ops.LIF(tau=0.01, v_threshold=1.0), ops.Output())\n"
     )
     arguments = ("inspect", "model.py:build", "-S", "width=5", "-S", "twice=true", "--dt", "0.001")
-    status, out, _ = said(capsys, *arguments, "--output-format", "json")
-    assert status == 0
+    status, out, err = said(capsys, *arguments, "--output-format", "json")
+    assert (status, err) == (0, "a word from the model\n")
     document = json.loads(out)
     assert document["inputs"] == {"input": [5]}
     assert len(document["ops"]) == 5

@@ -137,16 +137,18 @@ def _targets(context: click.Context, parameter: click.Parameter, value: tuple[st
 
 @contextmanager
 def progress(text: str) -> Iterator[None]:
-    """Says on stderr what is going on, where somebody watches."""
+    """Says on stderr what is going on, where somebody watches; what a model file prints goes there too."""
     import sys
+    from contextlib import redirect_stdout
 
-    if not sys.stderr.isatty():
-        yield
-        return
-    from snnir.cli.show import console
+    with redirect_stdout(sys.stderr):
+        if not sys.stderr.isatty():
+            yield
+            return
+        from snnir.cli.show import console
 
-    with console(stderr=True).status(text):
-        yield
+        with console(stderr=True).status(text):
+            yield
 
 
 def source_option(command: Decorated) -> Decorated:
