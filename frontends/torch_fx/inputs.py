@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from snnir.errors import UsageError
 from snnir.frontends.torch_fx.modules import input_shape_of, is_leaf, keeps_shape
 from snnir.ops import Shape
 
@@ -29,12 +31,12 @@ def by_argument(value: Any, names: Sequence[str], single: type | tuple[type, ...
     if isinstance(value, Mapping):
         return {names[0] if name == "input" and len(names) == 1 else str(name): v for name, v in value.items()}
     if isinstance(value, single) or (isinstance(value, Sequence) and value and isinstance(value[0], single)):
-        if isinstance(value, Sequence) and not isinstance(value[0], int):
+        if isinstance(value, Sequence) and not isinstance(value[0], Integral):
             return dict(zip(names, value, strict=False))
         return {names[0]: value} if names else {}
     if isinstance(value, Sequence):
         return dict(zip(names, value, strict=False))
-    raise TypeError(f"cannot read {value!r} as the shapes or examples of {', '.join(names)}")
+    raise UsageError(f"cannot read a {type(value).__name__} as the shapes or examples of {', '.join(names)}")
 
 
 def as_shape(value: Any) -> Shape:

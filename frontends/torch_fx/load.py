@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +62,7 @@ def load_module(
 
     Raises:
         CompileError: with everything that cannot become part of the graph, each with its line.
+        UsageError: `module` is no nn.Module, or the shapes or examples are not of the forms above.
     """
     return trace(module, dt, semantics, example_input, input_shape, loc).graph
 
@@ -75,6 +78,7 @@ def trace(
     """As `load_module`, with the bindings."""
     if not isinstance(module, nn.Module):
         raise UsageError(f"expected an nn.Module, got a {type(module).__name__}")
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     root = nn.Sequential(OrderedDict({type(module).__name__.lower(): module})) if is_leaf(module) else module
     fallback = loc or _definition(module)
     builder = Builder(root)
@@ -116,18 +120,18 @@ def _shapes(
     steps: int | None = None
     shapes: dict[str, Shape] = {}
     if given is not None and not callable(given):
-        shapes = {name: as_shape(shape) for name, shape in by_argument(given, names, int).items()}
+        shapes = {name: as_shape(shape) for name, shape in by_argument(given, names, Integral).items()}
     elif example is None and len(names) > 0:
         shapes = probed(root, names)
     if example is not None:
-        for name, tensor in by_argument(example, names, Tensor).items():
+        for name, tensor in by_argument(example, names, (Tensor, np.ndarray)).items():
             leading = 2 if timed else 1
-            if tensor.dim() <= leading:
+            if tensor.ndim <= leading:
                 expected = "(T, B, *shape)" if timed else "(B, *shape)"
                 builder.report("input-shape", f"the example has shape {list(tensor.shape)}", name, expected=expected)
                 continue
             shapes[name] = tuple(tensor.shape[leading:])
-            steps = tensor.shape[0] if timed else None
+            steps = int(tensor.shape[0]) if timed else None
     for name in shapes:
         if name not in names:
             there = ", ".join(names)

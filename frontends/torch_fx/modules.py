@@ -66,6 +66,9 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
     Raises:
         Refuse: the layer has no counterpart.
     """
+    handler = next((HANDLERS[cls] for cls in type(layer).__mro__ if cls in HANDLERS), None)
+    if handler is None and not isinstance(layer, snn.Recurrent):
+        raise _unsupported(layer)
     given = [*args, *kwargs.values()]
     if len(given) != 1 or not isinstance(given[0], Signal):
         raise Refuse(f"{_kind(layer)} is called with something else than one tensor")
@@ -74,13 +77,10 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
         raise Refuse(
             f"{_kind(layer)} has hooks, which can change what it computes", hint="remove them before compiling"
         )
-    if isinstance(layer, snn.Recurrent):
-        return _recurrent(builder, tracer, layer, x)
-    handler = next((HANDLERS[cls] for cls in type(layer).__mro__ if cls in HANDLERS), None)
-    if handler is None:
-        raise _unsupported(layer)
     if home(layer) == "snnir" and x.lead is not None and x.lead[0] is not TIME:
         raise Refuse(f"{_kind(layer)} takes (T, B, *shape), but time has been folded away before it")
+    if handler is None:
+        return _recurrent(builder, tracer, layer, x)
     y = handler(builder, layer, x)
     if home(layer) == "torch" and isinstance(layer, NO_TIME_AXIS) and x.lead and len(x.lead) == 2:
         return Signal(y.sources, y.shape, None, y.steps)
@@ -269,7 +269,7 @@ def _timed(b: Builder, m: Any, x: Signal, kind: type[ops.Op], fields: tuple[str,
     return y
 
 
-def _recurrent(b: Builder, tracer: Any, m: snn.Recurrent, x: Signal) -> Signal:
+def _recurrent(b: Builder, tracer: Any, m: Any, x: Signal) -> Signal:
     """The neuron, the connection behind it, and an edge back."""
     y = _timed(b, m.neuron, x, m.neuron.op_type, m.neuron.op_type.arrays, "neuron")
     back = tracer.signal(m.connection(tracer.proxy_of(y)))

@@ -11,7 +11,7 @@ from snnir import ops
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import handles
 from snnir.frontends.torch_fx.shapes import reshaped, transposed
-from snnir.frontends.torch_fx.signals import Refuse, Signal
+from snnir.frontends.torch_fx.signals import Refuse, Signal, axis_of, is_time
 
 
 @handles("linear")
@@ -120,3 +120,17 @@ def unshuffle(b: Builder, x: Signal, downscale_factor: int) -> Signal:
         raise Refuse(f"{h} x {w} does not divide by {r}", rule="shape")
     y = transposed(b, reshaped(b, x, (c, h // r, r, w // r, r), "split"), (0, 2, 4, 1, 3), "order")
     return reshaped(b, y, (c * r * r, h // r, w // r))
+
+
+@handles("repeat_interleave")
+def repeat(b: Builder, x: Signal, repeats: Any, dim: int | None = None) -> Signal:
+    """Every step several times (the linear encoder), or every row or column of an image."""
+    if not isinstance(repeats, int) or dim is None:
+        raise Refuse("repeats other than a whole number of times along one axis")
+    if is_time(x, dim):
+        return b.emit(ops.Repeat, x, steps=repeats)
+    axis = axis_of(x, dim)
+    spatial(x)
+    if axis == 0:
+        raise Refuse("repeats channels", expected="time, height or width")
+    return b.emit(ops.Upsample2d, x, factor=(repeats, 1) if axis == 1 else (1, repeats))

@@ -4,7 +4,8 @@ Every call starts at rest (membranes at v_leak, currents at 0) and runs all T st
 equations of NIR's primitives (`snnir.ops.neurons`); time constants, and the step length dt, are in SECONDS.
 
 A parameter is a number (kept as a float: a hyperparameter, not a weight), an array or tensor that broadcasts to the
-population's shape (kept as a buffer), or, when named in `learn`, an `nn.Parameter`.
+population's shape (kept as a buffer), or, when named in `learn`, an `nn.Parameter` (which nothing keeps positive: a
+time constant below dt turns the sign of the decay, and the compiler refuses one that is not positive).
 """
 
 from __future__ import annotations

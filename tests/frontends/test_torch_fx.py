@@ -169,6 +169,18 @@ def test_pixel_shuffles_and_reshape() -> None:
     assert graph.shapes["output"] == (4, 9)
 
 
+def test_repeat_as_a_function() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(4, 6), lif()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lif(self.fc(torch.repeat_interleave(x, 4, dim=0)))
+
+    assert "Repeat" in kinds(check(Encoder(), (4,), steps=3))
+
+
 def test_delay_scale_repeat_mean() -> None:
     model = nn.Sequential(
         nn.Repeat(3), nn.Linear(4, 6), lif(), nn.Delay(2e-3, dt=DT), nn.Scale([1.0, 2, 3, 4, 5, 6]), nn.TemporalMean(3)
@@ -351,6 +363,7 @@ CALLS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "activations": ((6,), lambda m, a, b: m.layers["relu"](a) + m.layers["silu"](b)),
     "interpolate": ((3, 2, 4), lambda m, a, b: m.up(a)),
     "pools": ((3, 4, 6), lambda m, a, b: m.pooled(a)),
+    "repeats": ((3, 2, 4), lambda m, a, b: a.repeat_interleave(2, dim=-1).repeat_interleave(3, 3)),
     "spatial mean": ((3, 4, 6), lambda m, a, b: a.mean(dim=(3, 4))),
     "casts": ((6,), lambda m, a, b: a.double().contiguous().to(b.dtype).detach() + b.clone()),
     "dropout": ((6,), lambda m, a, b: F.dropout(a, 0.5, training=m.training)),
@@ -450,6 +463,9 @@ def test_input_shape_from_everywhere() -> None:
         {"input_shape": (1, 5, 6)},
         {"input_shape": [1, 5, 6]},
         {"input_shape": {"input": (1, 5, 6)}},
+        {"input_shape": np.array([1, 5, 6]).tolist()},
+        {"input_shape": tuple(np.array([1, 5, 6]))},
+        {"example_input": np.zeros((8, 2, 1, 5, 6))},
         {"example_input": torch.zeros(8, 2, 1, 5, 6)},
         {"example_input": (torch.zeros(8, 2, 1, 5, 6),)},
         {"example_input": {"input": torch.zeros(8, 2, 1, 5, 6)}},

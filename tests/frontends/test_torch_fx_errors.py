@@ -83,6 +83,11 @@ class Line(nn.Module):
 
 REFUSED: dict[str, tuple[Callable[..., Any], tuple[torch.nn.Module, ...], str]] = {
     "max pool": (lambda m, x: m[0](x), (torch.nn.MaxPool2d(2), lif()), "use AvgPool2d or SumPool2d"),
+    "attention": (
+        lambda m, x: m[0](x, x, x)[0],
+        (torch.nn.MultiheadAttention(4, 1), lif()),
+        "nn.MultiheadAttention has no counterpart",
+    ),
     "time index": (lambda m, x: m[0](x)[0], (lif(),), "picks from the time axis"),
     "batch mean": (lambda m, x: m[0](x).mean(1), (lif(),), "axis 1 is one of the leading axes"),
     "cat over time": (lambda m, x: torch.cat([x, m[0](x)]), (lif(),), "axis 0 is one of the leading axes"),
