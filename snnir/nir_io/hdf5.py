@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from snnir.errors import CompileError, Violation, fail
-from snnir.nir_io.raw import GRAPH_KIND, NIR_VERSION, RawGraph, RawNode
+from snnir.nir_io.raw import GRAPH_KIND, NIR_VERSION, UNREADABLE, RawGraph, RawNode
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 COMPRESS_FROM = 1024  # bytes; below, a compressed chunk is larger than the data
@@ -199,12 +199,14 @@ def _read_nodes(
         if not isinstance(item, h5py.Group):
             what = "is a bare dataset, not a node" if item is not None else "is a broken link"
             faults.append(Violation("nir-node", what, where=path + name, loc=place, expected="a group with a type"))
+            yield name, RawNode(UNREADABLE, {})
             continue
         kind = _type_of(item)
         if kind is None and any(isinstance(v, h5py.Dataset) for v in item.values()):
             there = ", ".join(sorted(item))
             what = f"has no type; it holds {there}"
             faults.append(Violation("nir-node", what, where=path + name, loc=place, expected="a dataset 'type'"))
+            yield name, RawNode(UNREADABLE, {})
             continue
         if kind is None:
             yield from _read_nodes(item, f"{name}/", path, place, faults)

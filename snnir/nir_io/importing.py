@@ -11,7 +11,7 @@ import numpy as np
 from snnir.errors import CompileError, Violation
 from snnir.graph import Edge, Graph
 from snnir.nir_io.own import Own, merged, read_own
-from snnir.nir_io.raw import FIELDS, NIR_VERSION, OWN_KEY, RawGraph, RawNode
+from snnir.nir_io.raw import FIELDS, NIR_VERSION, OWN_KEY, UNREADABLE, RawGraph, RawNode
 from snnir.nir_io.subgraphs import Flat, Joint, dissolve, flatten
 from snnir.ops import KINDS, Array, Loc, Op, Shape
 from snnir.values import native
@@ -98,6 +98,8 @@ def _op(name: str, node: RawNode, flat: Flat, own: Own, loc: Loc, faults: list[V
     def fault(rule: str, what: str, expected: str = "", hint: str = "") -> None:
         faults.append(Violation(rule, what, f"{name} ({node.kind})", str(loc), expected, hint))
 
+    if node.kind == UNREADABLE:
+        return None
     if node.kind not in FIELDS:
         hint = "convert the file with a newer snnir, or express the node in NIR's primitives"
         fault("nir-type", f"unknown node type {node.kind!r}", expected=", ".join(FIELDS), hint=hint)

@@ -58,6 +58,8 @@ FIELDS: Mapping[str, Fields] = {
 }
 
 GRAPH_KIND = "NIRGraph"
+UNREADABLE = ""
+"""The kind of a node that stands in the file but cannot be read; the reason has been noted."""
 OWN_KEY = "snnir"
 """The one key of a graph's NIR metadata under which snnir writes what NIR has no field for, as a JSON string."""
 NIR_VERSION = "1.0.8"
