@@ -143,11 +143,10 @@ def run(x: Tensor, neuron: Neuron, state: State | None = None, in_place: bool = 
 
 def step(x: Tensor, neuron: Neuron, state: State | None = None) -> tuple[Tensor, State]:
     """One step of x, shape (B, *shape), in ordinary autograd operations: for recurrent loops and trained neurons."""
-    state = State() if state is None else state
-    i = state.i
+    v, i = State() if state is None else state
     if neuron.decay_syn is not None:
         i = x = neuron.decay_syn * i + neuron.gain_syn * x
-    v = neuron.decay * state.v + neuron.gain * x + neuron.drive
+    v = neuron.decay * v + neuron.gain * x + neuron.drive
     if neuron.threshold is None:
         return v, State(v, i)
     s = spike(v, neuron.threshold, neuron.surrogate, neuron.inclusive)
@@ -197,12 +196,16 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (h,) = ctx.saved_tensors
         any_grad = next(g for g in grads if g is not None)
         states = [ctx.shape[1:], (0, 0) if ctx.neuron.decay_syn is None else ctx.shape[1:]]
         gv, gi = (any_grad.new_zeros(n) if g is None else g.clone() for n, g in zip(states, grads[1:], strict=True))
-        g = any_grad.new_zeros(ctx.shape) if grads[0] is None else grads[0].contiguous()
-        gx = torch.empty_like(g)
-        _backward(ctx.neuron, g, ctx.saved_tensors[0], gx, gv, gi, ctx.p)
+        g = any_grad.new_zeros(()).expand(ctx.shape) if grads[0] is None else grads[0]
+        g = (g if g.stride(0) else g[:1]).contiguous()  # the same in every step, as after a mean over time
+        # h, where nobody can ask for it again, becomes gx: fresh memory is slow. (As AOTAutograd's donated buffers.)
+        kept = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", lambda: True)()
+        gx = g.new_empty(ctx.shape) if h is None or kept else h
+        _backward(ctx.neuron, g, h, gx, gv, gi, ctx.p)
         return gx, gv, gi, None, None, None
 
 
@@ -240,16 +243,16 @@ def _forward(n: Neuron, x: Tensor, h: Tensor | None, output: Tensor, v: Tensor, 
 
 
 def _backward(n: Neuron, g: Tensor, h: Tensor | None, gx: Tensor, gv: Tensor, gi: Tensor, p: list[Any]) -> None:
-    """Gradients: of the output g -> of x gx, (T, B, M); of the final state -> of the first, gv and gi in place."""
-    if _worth_compiling(n, g):
-        loop = _compiled_backward(*_traits(n), n.detach_reset, n.surrogate.kind)
+    """Gradient g of the output -> gx of x, (T, B, M); gv, gi in place. gx may be h itself, g one step for all."""
+    if _worth_compiling(n, gx):
+        loop = _compiled_backward(*_traits(n), n.detach_reset, n.surrogate.kind, gx is h)
         return _launch(loop, (g, g if h is None else h, gx), (gv, gi), p, n.surrogate.alpha)
     decay, gain, _, threshold, reset, decay_syn, gain_syn = p
     exceeds = torch.ge if n.inclusive else torch.gt
-    for block in _blocks(g):
+    for block in _blocks(gx):
         gvb, gib, s = gv[block], gi[block], torch.empty_like(gv[block])
-        for t in reversed(range(g.shape[0])):
-            through, out = g[t, block], gx[t, block]
+        for t in reversed(range(gx.shape[0])):
+            through, out = g[min(t, len(g) - 1), block], gx[t, block]
             if h is None:
                 gvb.add_(through)
             else:
@@ -297,20 +300,17 @@ def _worth_compiling(n: Neuron, x: Tensor) -> bool:
 
 def _launch(loop: Any, sequences: tuple[Tensor, ...], states: tuple[Tensor, ...], p: list[Any], *rest: float) -> None:
     """Call a compiled loop on (T, B, M) sequences and (B, M) states; large ones on as many threads as PyTorch uses."""
-    steps, batch, width = sequences[0].shape
+    _, batch, width = sequences[-1].shape
     scalar = not any(isinstance(q, Tensor) for q in p)
     if scalar:  # the batch is then just more neurons
         batch, width = 1, batch * width
     row = torch.empty(min(width, _BLOCK) if scalar else width, dtype=sequences[0].dtype)
     table = torch.stack([torch.as_tensor(q, dtype=row.dtype).expand_as(row) for q in p]).numpy()
-    arrays = [a.view(steps, batch, width).numpy() for a in sequences]
+    arrays = [a.view(-1, batch, width).numpy() for a in sequences]
     arrays += [a.view(batch, width).numpy() if a.numel() else a.numpy() for a in states]
-
-    def work(start: int, stop: int) -> None:
-        loop(*arrays, table, start, stop, *(table.dtype.type(number) for number in rest))
-
+    work = functools.partial(loop, *arrays, table, *(table.dtype.type(number) for number in rest))
     units = batch * -(-width // _BLOCK)
-    threads = min(torch.get_num_threads(), units, sequences[0].numel() >> 18)
+    threads = min(torch.get_num_threads(), units, sequences[-1].numel() >> 18)
     if threads <= 1:
         return work(0, units)
     bounds = [units * k // threads for k in range(threads + 1)]
@@ -337,8 +337,7 @@ def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: b
             ib = i[b, lo:hi] if synapse else vb
             for t in range(x.shape[0]):
                 xt = x[t, b, lo:hi]
-                ht = h[t, b, lo:hi] if keep == 2 else xt
-                ot = xt if over_x else output[t, b, lo:hi]
+                ht, ot = (h[t, b, lo:hi] if keep == 2 else xt), (xt if over_x else output[t, b, lo:hi])
                 for k in range(hi - lo):
                     current = xt[k]
                     if synapse:
@@ -355,11 +354,12 @@ def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: b
 
 
 @functools.cache
-def _compiled_backward(spiking: bool, synapse: bool, subtract: bool, inclusive: bool, detach: bool, kind: str) -> Any:
+def _compiled_backward(spiking: bool, synapse: bool, subtract: bool, inclusive: bool, *options: Any) -> Any:
+    detach, kind, over_h = options
     atan, fast_sigmoid = kind == "atan", kind == "fast_sigmoid"
 
     @_numba().njit(nogil=True, error_model="numpy")
-    def loop(g, h, gx, gv, gi, p, start, stop, alpha):  # type: ignore[no-untyped-def]
+    def loop(g, h, gx, gv, gi, p, alpha, start, stop):  # type: ignore[no-untyped-def]
         width, blocks = g.shape[2], (g.shape[2] + _BLOCK - 1) // _BLOCK
         one, zero, half = g.dtype.type(1), g.dtype.type(0), g.dtype.type(0.5)
         scale = g.dtype.type(math.pi / 2) * alpha
@@ -370,8 +370,9 @@ def _compiled_backward(spiking: bool, synapse: bool, subtract: bool, inclusive: 
             decay, gain, threshold, reset = p[0, at:], p[1, at:], p[3, at:], p[4, at:]
             decay_syn, gain_syn, gvb = p[5, at:], p[6, at:], gv[b, lo:hi]
             gib = gi[b, lo:hi] if synapse else gvb
-            for t in range(g.shape[0] - 1, -1, -1):
-                gt, ht, out = g[t, b, lo:hi], h[t, b, lo:hi], gx[t, b, lo:hi]
+            for t in range(gx.shape[0] - 1, -1, -1):
+                gt, ht = g[min(t, g.shape[0] - 1), b, lo:hi], h[min(t, h.shape[0] - 1), b, lo:hi]
+                out = ht if over_h else gx[t, b, lo:hi]
                 for k in range(hi - lo):
                     carry = gvb[k]
                     if spiking:

@@ -243,7 +243,11 @@ def assert_same_gradients(neuron: Neuron, loop: Any, layouts: list[str], trained
 @every_neuron
 def test_gradients_are_those_of_autograd(engine: str, neuron: Neuron) -> None:
     assert_same_gradients(neuron, our_loop, list(LAYOUTS))
-    assert_same_gradients(neuron, our_loop_in_place, ["contiguous", "channels last"])
+
+
+@pytest.mark.parametrize("kind", ["lif", "cuba lif", "li"])
+def test_gradients_in_place(engine: str, kind: str) -> None:
+    assert_same_gradients(NEURONS[kind], our_loop_in_place, ["contiguous", "channels last"])
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.kind)
@@ -277,10 +281,23 @@ def test_gradient_flows_through_the_state_between_chunks(engine: str) -> None:
     assert_same_gradients(neuron, chunked, ["contiguous", "channels last"])
 
 
+def test_gradients_of_a_mean_over_time(engine: str) -> None:
+    for name in ("contiguous", "channels last"):
+        found = []
+        for loop in (autograd_loop, our_loop):
+            x = currents().requires_grad_()
+            output, _, _ = loop(LAYOUTS[name](x), NEURONS["cuba lif"], torch.zeros(()), torch.zeros(()))
+            (output.mean(0) * uniform(-1, 1, B, *SAMPLE, seed=6)).sum().backward()
+            found.append(x.grad)
+        torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-12)
+
+
 def test_a_second_backward_pass_gives_the_same(engine: str) -> None:
     x = currents().requires_grad_()
     loss = run(x * 1.0, NEURONS["lif"], in_place=True)[0].sum()
-    first = torch.autograd.grad(loss, x, retain_graph=True)[0]
+    first = torch.autograd.grad(loss, x, retain_graph=True)[0].clone()
+    second = torch.autograd.grad(loss, x, retain_graph=True)[0].clone()
+    assert torch.equal(first, second)
     assert torch.equal(first, torch.autograd.grad(loss, x)[0])
 
 
