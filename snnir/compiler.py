@@ -50,9 +50,9 @@ def _read(source: Any, dt: float | None, semantics: Semantics | None, options: d
         return _read_path(source, dt, semantics, options)
     kinds = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in type(source).__mro__}
     if "nir.NIRGraph" in kinds:
-        from snnir.nir_io import from_nir
+        from snnir.frontends.nir_file import load as load_nir
 
-        return from_nir(source)
+        return load_nir(source, dt=dt, semantics=semantics)
     torch = sys.modules.get("torch")  # an nn.Module can only exist where torch has been imported
     if torch is not None and isinstance(source, torch.nn.Module):
         from snnir.frontends.torch_fx import load_module

@@ -17,7 +17,7 @@ FLOORS = (
     {"ops"},
     {"semantics"},
     {"graph"},
-    {"text", "nir_io", "store", "schedule", "edit", "discretise", "simulators"},
+    {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators"},
     {"interpreter"},
     {"pipeline", "passes", "cost", "draw", "verify_passes"},
     {"target"},
@@ -27,6 +27,7 @@ FLOORS = (
     {"compiler", "artifact"},
     {"validation"},
     {"cli"},
+    {"__main__"},
 )
 # Imports inside functions that go up on purpose: printing and drawing of a graph, checking it, embedding kernels.
 UPWARD = {
