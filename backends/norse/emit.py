@@ -37,9 +37,9 @@ class NorseDialect:
         """See `Dialect`."""
         classes.need("keep")
         writer = _Writer(op, semantics, classes)
-        name = classes.add(op.kind, writer.text())
+        name = classes.add(n.class_name(op), writer.text())
         if stepwise:
-            name = classes.add(f"{op.kind}Cell", writer.cell(name))
+            name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))
         return Layer(call(name, **n.arguments(op, writer.options())), uses=writer.uses(), own="; ".join(writer.own))
 
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
@@ -189,8 +189,8 @@ class _Writer:
     # -- classes -----------------------------------------------------------------------------------------------------
 
     def init(self, parent: list[str]) -> list[str]:
-        fields = ", ".join([*self.op.arrays, *(["method", "alpha"] if self.spiking else [])])
-        lines = [f"def __init__(self, {fields}):", *parent, f"    {n.keep_fields(self.op)}"]
+        extras = ("method", "alpha") if self.spiking else ()
+        lines = [*n.definition(self.op, *extras), *parent, *n.keep_fields(self.op)]
         return [*lines, "    self.method, self.alpha = method, alpha"] if self.spiking else lines
 
     def text(self) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnir.backends.torch_source import neurons as n
-from snnir.backends.torch_source.source import Classes, Layer, call
+from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call, fitted
 from snnir.discretise import recurrence
 from snnir.ops import I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
@@ -39,9 +39,9 @@ class SnnTorchDialect:
         """See `Dialect`."""
         classes.need("keep")
         writer = _Writer(op, semantics, classes)
-        name = classes.add(op.kind, writer.text())
+        name = classes.add(n.class_name(op), writer.text())
         if stepwise:
-            name = classes.add(f"{op.kind}Cell", writer.cell(name))
+            name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))
         options = {"spike_grad": _spike_grad(op, classes)} if writer.spiking else {}
         return Layer(call(name, **n.arguments(op, options)), uses=writer.uses, own=writer.own)
 
@@ -128,7 +128,8 @@ class _Writer:
         if threshold is None or v_reset is None or self.semantics.reset != "value" or n.detach_reset(self.op) is True:
             return False
         above = (threshold > 0) if self.semantics.comparison == ">=" else (threshold >= 0)
-        return not v_reset.any() and bool(np.all(above)) and bool(np.all(rule.start < threshold))
+        below = (rule.start < threshold) | (rule.start == 0)
+        return not v_reset.any() and bool(np.all(above)) and bool(np.all(below))
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
@@ -201,19 +202,35 @@ class _Writer:
             lines.append(f"self.gain_mem = {n.gain(self.op, self.semantics)}")
         if self.spiking and not self.written_out:
             lines.append(f"self.threshold = {_threshold('v_threshold', self.semantics, self.classes)}")
+        if not self.written_out:
+            self.classes.need("fits")
+            lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)
         at_rest = n.start(self.op, self.semantics) != "0.0"
         mem = "self.v_leak.expand(shape)" if at_rest else "self.beta.new_zeros(shape)"
         if not n.current_based(self.op):
             return [*lines, f"return {mem}"]
         return [*lines, f"return self.beta.new_zeros(shape), {mem}"]
 
+    def conditions(self) -> list[str]:
+        """What must hold of the parameters for the layer to compute the neuron, as it did when it was written."""
+        found = ["self.beta >= 0"]
+        if n.current_based(self.op):
+            found.append("self.alpha >= 0")
+        if self.layer == "snn.Synaptic":
+            found.append("self.v_leak == 0")
+        if self.resets_itself:
+            least = ">=" if self.semantics.comparison == ">" else ">"
+            found += ["self.v_reset == 0", f"self.v_threshold {least} 0"]
+            if n.start(self.op, self.semantics) != "0.0" and self.layer == "snn.Leaky":
+                found.append("(self.v_leak < self.v_threshold) | (self.v_leak == 0)")
+        return found
+
     # -- classes -----------------------------------------------------------------------------------------------------
 
     def init(self) -> list[str]:
-        fields = ", ".join([*self.op.arrays, *(["spike_grad"] if self.spiking else [])])
-        lines = [f"def __init__(self, {fields}):"]
+        lines = n.definition(self.op, *(["spike_grad"] if self.spiking else []))
         if self.written_out:
-            lines += ["    super().__init__()", f"    {n.keep_fields(self.op)}"]
+            lines += ["    super().__init__()", *n.keep_fields(self.op)]
             return [*lines, "    self.spike_grad = spike_grad"] if self.spiking else lines
         options = ["alpha=0.0"] if self.layer == "snn.Synaptic" else []
         options += ["beta=0.0", *(["spike_grad=spike_grad"] if self.spiking else [])]
@@ -223,7 +240,7 @@ class _Writer:
             *lines,
             f"    super().__init__({', '.join(options)})",
             "    derived(self)  # start() makes them from the buffers",
-            f"    {n.keep_fields(self.op)}",
+            *n.keep_fields(self.op),
         ]
 
     def text(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 from snnir.backends.torch_source import neurons as n
 from snnir.backends.torch_source.library import body
@@ -28,17 +29,20 @@ class TorchDialect:
     def appendix(self) -> str:
         """The kernels, word for word."""
         _, doc, rest = body(KERNELS)
-        title, _, about = doc.partition("\n")
-        comment = "\n".join(f"# {line}".rstrip() for line in (title, *about.splitlines()))
+        lines: list[str] = []
+        for paragraph in doc.split("\n\n"):
+            formula = paragraph.startswith("    ")
+            lines += [*(paragraph.splitlines() if formula else wrap(paragraph.replace("\n", " "), 118)), ""]
+        comment = "\n".join(f"# {line}".rstrip() for line in lines[:-1])
         return f"{comment}\n\n{rest}"
 
     def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")
-        name = classes.add(op.kind, _sequence(op, semantics))
+        name = classes.add(n.class_name(op), _sequence(op, semantics))
         options = _options(op) if isinstance(op, SpikingNeuron) else {}
         if stepwise:
-            name = classes.add(f"{op.kind}Cell", _cell(op, semantics, name))
+            name = classes.add(f"{n.class_name(op)}Cell", _cell(op, semantics, name))
         elif fresh:
             options["in_place"] = "True"
         return Layer(call(name, **n.arguments(op, options)), uses="kernels.step" if stepwise else "kernels.run")
@@ -77,9 +81,9 @@ def _sequence(op: Neuron, semantics: Semantics) -> str:
     spiking = isinstance(op, SpikingNeuron)
     extras = ["surrogate", "detach_reset=True"] if spiking else []
     init = [
-        f"def __init__(self, {', '.join([*op.arrays, *extras, 'in_place=False'])}):",
+        *n.definition(op, *extras, "in_place=False"),
         "    super().__init__()",
-        f"    {n.keep_fields(op)}",
+        *n.keep_fields(op),
         "    self.in_place = in_place",
     ]
     if spiking:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from snnir.backends.torch_source.source import Classes, Layer
+from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, parameter
 from snnir.ops import CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
@@ -118,13 +118,14 @@ def current_based(op: Neuron) -> bool:
 
 def describe(op: Neuron, semantics: Semantics) -> list[str]:
     """The lines of a class docstring: the equation, the reset, the discretisation."""
-    first = EQUATIONS[op.kind]
+    then = "gives v."
     if isinstance(op, SpikingNeuron):
-        sign = semantics.comparison
-        then = "v_reset" if semantics.reset == "value" else "v - v_threshold"
-        first += f"; a spike where v {sign} v_threshold, then v = {then}."
+        reset = "v_reset" if semantics.reset == "value" else "v - v_threshold"
+        then = f"a spike where v {semantics.comparison} v_threshold, then v = {reset}."
+    if current_based(op):
+        first = [f"{EQUATIONS[op.kind]}.", f"{then[0].upper()}{then[1:]}"]
     else:
-        first += "; gives v."
+        first = [f"{EQUATIONS[op.kind]}; {then}"]
     if isinstance(op, I) or not op.time_constants:
         rule = "A step adds r DT times its input." if semantics.gain == "ode" else "A step adds r times its input."
     else:
@@ -132,19 +133,30 @@ def describe(op: Neuron, semantics: Semantics) -> list[str]:
         rule += (
             ", in steps of DT seconds." if semantics.gain == "ode" else ", in steps of DT seconds; inputs add in full."
         )
-    return [first, rule]
+    return [*first, rule]
 
 
 def arguments(op: Op, options: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The keyword arguments of a neuron layer: its parameters, then the framework's options."""
-    from snnir.backends.torch_source.source import parameter
-
     return {**{name: parameter(getattr(op, name)) for name in op.arrays}, **(options or {})}
 
 
-def keep_fields(op: Op) -> str:
-    """The line that registers an op's parameters as buffers."""
-    return f"keep(self, {', '.join(f'{name}={name}' for name in op.arrays)})"
+def class_name(op: Neuron) -> str:
+    """What the class of a population is called: its op's name, but for `I`, which reads as a number."""
+    return "Integrator" if isinstance(op, I) else op.kind
+
+
+def keep_fields(op: Op) -> list[str]:
+    """The statement that registers an op's parameters as buffers, in a method that is not indented."""
+    return fitted("", f"keep({', '.join(['self', *(f'{name}={name}' for name in op.arrays)])})", 4, WIDTH - 4)
+
+
+def definition(op: Op, *extras: str) -> list[str]:
+    """The head of a constructor with an op's parameters and more."""
+    names = ", ".join(["self", *op.arrays, *extras])
+    if len(names) < WIDTH - 24:
+        return [f"def __init__({names}):"]
+    return ["def __init__(", f"    {names}", "):"]
 
 
 def class_text(name_and_base: str, doc: list[str], methods: list[list[str]]) -> str:

@@ -407,3 +407,9 @@ def recorded(model: Any, names: Any, inputs: dict[str, Tensor]) -> tuple[Any, di
     values.update(zip(model.INPUTS, inputs.values(), strict=True))
     values.update(given if isinstance(given, dict) else {model.OUTPUTS[0]: given})
     return given, {name: values[name] for name in names}
+
+
+def fits(*conditions: Tensor) -> None:
+    """Refuses parameters that have been changed into such as the layer, as it is written here, does not compute."""
+    if not all(bool(condition.all()) for condition in conditions):
+        raise ValueError("the layer was written for other neuron parameters: compile the network with these again")

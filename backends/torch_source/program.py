@@ -17,7 +17,7 @@ from snnir.graph import Edge, Graph
 from snnir.ops import Neuron, SpikingNeuron
 from snnir.schedule import Group, Schedule, schedule
 
-_LOCALS = {"x", "self", "record", "steps", "batch", "torch", "nn", "F", "_"}
+_LOCALS = {"x", "x_now", "self", "record", "steps", "batch", "torch", "nn", "F", "_"}
 _KEEPS_ZERO = (
     ops.Linear,
     ops.Scale,
@@ -174,10 +174,17 @@ class Program:
                 edges = tuple(e for e in self.graph.incoming[name] if e.port == port and e.source not in members)
                 if edges:
                     whole = self._sum(edges)
-                    new = self._extra(edges[0].source, "now") if len(edges) == 1 else self._extra(name, f"{port}_now")
+                    new = self._now(name, port, edges)
                     found[name, port] = next((v for v, w in given.items() if w == whole), new)
                     given[found[name, port]] = whole
         return found, given
+
+    def _now(self, name: str, port: str, edges: tuple[Edge, ...]) -> str:
+        """The name of what arrives from outside in one step."""
+        if len(edges) > 1:
+            return self._extra(name, f"{port}_now")
+        source = edges[0].source
+        return "x_now" if source == self.graph.inputs[0] == self.holder else self._extra(source, "now")
 
     def _head(self, unit: Group, given: dict[str, str]) -> list[str]:
         if not given:

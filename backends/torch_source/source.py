@@ -94,11 +94,11 @@ def call(name: str, *arguments: str, **named: str) -> str:
     return f"{name}({', '.join(given)})"
 
 
-def fitted(head: str, expression: str, indent: int) -> list[str]:
+def fitted(head: str, expression: str, indent: int, width: int = WIDTH) -> list[str]:
     """`head` + `expression` as one line, or, where that is too long, as a call or sum over several lines."""
     pad = " " * indent
     line = f"{pad}{head}{expression}"
-    if len(line) <= WIDTH:
+    if len(line) <= width:
         return [line]
     opening = expression.find("(")
     if opening > 0 and expression.endswith(")") and _closes_last(expression, opening):
