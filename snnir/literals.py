@@ -247,10 +247,22 @@ class Reader:
                 raise TextError(f"the array found is {array.dtype}{list(array.shape)}, not {dtype}{list(shape)}")
             return array
         self.need("{")
-        elements = self.items("}", lambda: self._element(dtype))
+        elements = self._quick(dtype) or self.items("}", lambda: self._element(dtype))
         if len(elements) != prod(shape):
             raise TextError(f"an array of shape {list(shape)} has {prod(shape)} elements, found {len(elements)}")
         return np.array(elements, dtype).reshape(shape)
+
+    def _quick(self, dtype: np.dtype[Any]) -> list[Any]:
+        """All elements up to the closing bracket at once; nothing where they need the slow way, or its error."""
+        end = self.line.find("}", self.at)
+        try:
+            found = [(int if dtype.kind in "iu" else float)(text) for text in self.line[self.at : end].split(",")]
+        except ValueError:
+            return []
+        if dtype.kind in "bc" or end < 0:
+            return []
+        self.at = end + 1
+        return found
 
     def _element(self, dtype: np.dtype[Any]) -> Any:
         if dtype.kind == "c":

@@ -424,3 +424,25 @@ def test_spikingjelly_runs_our_file(folder: Path) -> None:
     wanted = interpret(graph, x)
     assert wanted.sum() > 5
     assert np.array_equal(np.stack(outputs), wanted)
+
+
+def test_parameters_written_in_full_cost_no_space(folder: Path) -> None:
+    """A population of 65536 neurons with scalar parameters: five arrays of 256 kB each in the file as nir sees it."""
+    graph = chain(Input(shape=(16, 64, 64)), LIF(tau=np.float32(0.02), v_threshold=np.float32(1)), Output())
+    data = write(graph)
+    assert len(data) < 20_000
+    node = nir_read(data, folder).nodes["lif"]
+    assert node.tau.shape == (16, 64, 64)
+    assert (node.tau == np.float32(0.02)).all()
+    assert (node.v_threshold == 1).all()
+    assert_same(read(data), graph, loc=False)
+
+
+def test_arrays_that_compress_are_compressed(folder: Path) -> None:
+    sparse = np.zeros((200, 200), np.float32)
+    sparse[::7, ::5] = np.random.default_rng(0).normal(size=(29, 40))
+    graph = from_nir(nir.NIRGraph.from_list(nir.Linear(sparse)))
+    data = write(graph)
+    assert len(data) < sparse.nbytes / 4
+    assert np.array_equal(nir_read(data, folder).nodes["linear"].weight, sparse)
+    assert_same(read(data), graph, loc=False)

@@ -7,6 +7,7 @@ with '/' are escaped on writing, and groups that nir nested because of a '/' are
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 
 from snnir.errors import CompileError, Violation, fail
 from snnir.nir_io.raw import GRAPH_KIND, NIR_VERSION, UNREADABLE, RawGraph, RawNode
+from snnir.ops import Array
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-COMPRESS_FROM = 1024  # bytes; below, a compressed chunk is larger than the data
+PACK_FROM = 1024  # bytes; below, a compressed chunk is larger than the data
+LARGEST_CHUNK = 2**30  # bytes; HDF5 takes chunks of up to 4 GiB
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -70,8 +73,21 @@ def _write_value(group: Any, name: str, value: Any) -> None:
         group.create_dataset(name, data=value, dtype=h5py.string_dtype())
         return
     array = np.asarray(value)
-    packed = {"compression": "gzip", "compression_opts": 4} if array.nbytes >= COMPRESS_FROM else {}
-    group.create_dataset(name, data=array, **packed)
+    if array.nbytes < PACK_FROM:
+        group.create_dataset(name, data=array)
+    elif (array == array.flat[0]).all():  # a scalar written out to full shape: HDF5 keeps the one value
+        group.create_dataset(name, shape=array.shape, dtype=array.dtype, fillvalue=array.flat[0])
+    elif _packs(array):
+        chunks = array.shape if array.nbytes < LARGEST_CHUNK else True
+        group.create_dataset(name, data=array, chunks=chunks, compression="gzip", compression_opts=4)
+    else:
+        group.create_dataset(name, data=array)
+
+
+def _packs(array: Array) -> bool:
+    """Whether compression is worth its time: trained weights shrink by a tenth and take a hundred times as long."""
+    sample = np.ascontiguousarray(array).reshape(-1)[: 2**16 // array.itemsize].tobytes()
+    return len(zlib.compress(sample, 1)) < 0.7 * len(sample)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
