@@ -1,9 +1,10 @@
 """In which order ops run, and which edges carry a value of the step before.
 
-Every cycle has one edge per turn that is one step late, the back edge. It is found by one rule that depends on the
-structure and the order of the ops alone: walk forward from the inputs, never taking an op before everything that feeds
-it; where a cycle blocks the walk, enter it at the op (first in graph order) that something outside already feeds. The
-edges of the cycle that end there are the back edges. So for `input -> lif -> linear -> lif` it is `linear -> lif`.
+Every cycle has a back edge, which is one step late (a cycle that can be entered in one place only has exactly one). It
+is found by one rule that depends on the structure and the order of the ops alone: walk forward from the inputs, never
+taking an op before everything that feeds it; where a cycle blocks the walk, enter it at the op (first in graph order)
+that something outside already feeds. The edges of the cycle that end before they start are the back edges. So for
+`input -> lif -> linear -> lif` it is `linear -> lif`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A second, naive meaning of NIR graphs, apart from the interpreter: one value at a time, straight from the ODEs.
 
 Nothing of `snnir.interpreter`, `snnir.schedule` or `snnir.discretise` is used: PyTorch computes the layers, forward
-Euler the neurons, and a depth-first walk from the inputs finds the back edges.
+Euler the neurons, and ops are placed one by one to find the back edges.
 """
 
 from __future__ import annotations
@@ -57,24 +57,41 @@ def total(graph: Graph, name: str, values: dict[str, Any]) -> Any:
 
 
 def back_edges(graph: Graph) -> set[Edge]:
-    """Edges that close a cycle in a depth-first walk from the inputs, in the order of the ops."""
-    done: set[str] = set()
-    open_: list[str] = []
-    found: set[Edge] = set()
-    rank = {name: i for i, name in enumerate(graph.ops)}
+    """Edges of cycles that end before where they start, when ops are placed one by one.
 
-    def visit(name: str) -> None:
-        open_.append(name)
-        for edge in sorted(graph.outgoing[name], key=lambda e: rank[e.target]):
-            if edge.target in open_:
-                found.add(edge)
-            elif edge.target not in done:
-                visit(edge.target)
-        open_.pop()
-        done.add(name)
+    Placed is what has all its sources placed. When there is no such op, it is the first op of a cycle that something
+    placed feeds, the rest of what feeds that cycle being placed.
+    """
+    reach = {name: after(graph, name) for name in graph.ops}
+    placed: list[str] = []
+    while len(placed) < len(graph):
+        left = [name for name in graph.ops if name not in placed]
+        ready = [n for n in left if all(e.source in placed for e in graph.incoming[n])]
+        if not ready:
+            for name in left:
+                cycle = {m for m in left if m in reach[name] and name in reach[m]}
+                outside = [e.source for m in cycle | {name} for e in graph.incoming[m] if e.source not in cycle]
+                fed = any(e.source in placed for e in graph.incoming[name])
+                if fed and all(source in placed for source in outside):
+                    ready = [name]
+                    break
+        placed.append(ready[0])
+    return {
+        e
+        for e in graph.edges
+        if placed.index(e.target) <= placed.index(e.source) and e.source in reach[e.target] | {e.target}
+    }
 
-    for name in graph.inputs:
-        visit(name)
+
+def after(graph: Graph, name: str) -> set[str]:
+    """The ops that a value of `name` reaches."""
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        for edge in graph.outgoing[pending.pop()]:
+            if edge.target not in found:
+                found.add(edge.target)
+                pending.append(edge.target)
     return found
 
 
