@@ -9,7 +9,7 @@ import numpy as np
 
 from snnir.edit import Editor
 from snnir.graph import Graph
-from snnir.ops import Array, Op, Output, Shape, Slice
+from snnir.ops import Array, Flatten, Op, Reshape, Shape, Slice
 from snnir.schedule import schedule
 
 
@@ -128,6 +128,11 @@ def slice_axis(op: Slice, rank: int) -> tuple[slice, ...]:
     return (*(slice(None),) * axis, slice(op.start, op.stop, op.step))
 
 
-def is_output(op: Op) -> bool:
-    """Whether an op is a graph output."""
-    return isinstance(op, Output)
+def layout(op: Op, start: Shape, end: Shape) -> Op:
+    """From shape `start` to `end`: a Flatten, which NIR has, where it can do it, else a Reshape; named after `op`."""
+    for first in range(len(start)):
+        for last in range(first, len(start)):
+            flatten = Flatten(start_dim=first, end_dim=last, metadata=op.metadata, loc=op.loc)
+            if flatten.infer({"input": start}) == end:
+                return flatten
+    return Reshape(shape=end, metadata=op.metadata, loc=op.loc)

@@ -35,14 +35,13 @@ from snnir.ops import (
     Repeat,
     Reshape,
     Scale,
-    Shape,
     Slice,
     TemporalMean,
     Transpose,
     Upsample2d,
     same,
 )
-from snnir.passes.common import Work
+from snnir.passes.common import Work, layout
 from snnir.passes.timing import in_time
 from snnir.pipeline import Keeps, Log, Pass
 from snnir.schedule import schedule
@@ -145,7 +144,7 @@ def _join_layouts(work: Work, name: str, log: Log) -> None:
     if len(feeders) != 1 or not isinstance(work.ops[feeders[0]], (Flatten, Reshape)) or feeders[0] in work.frozen:
         return
     before = feeders[0]
-    joined = _layout(op, work.arriving(before), work.shapes[name])
+    joined = layout(op, work.arriving(before), work.shapes[name])
     work.swap(name, joined, (before,))
     for edge in work.incoming(name):
         work.disconnect(edge)
@@ -154,16 +153,6 @@ def _join_layouts(work: Work, name: str, log: Log) -> None:
     if not work.outgoing(before):
         work.remove(before)
     log.did(name, f"joined with {before}")
-
-
-def _layout(op: Op, start: Shape, end: Shape) -> Op:
-    """One Flatten, which NIR has, where it can do it; else one Reshape."""
-    for first in range(len(start)):
-        for last in range(first, len(start)):
-            flatten = Flatten(start_dim=first, end_dim=last, metadata=op.metadata, loc=op.loc)
-            if flatten.infer({"input": start}) == end:
-                return flatten
-    return Reshape(shape=end, metadata=op.metadata, loc=op.loc)
 
 
 def _merge_duplicate(work: Work, name: str, seen: dict[Any, list[str]], log: Log) -> None:

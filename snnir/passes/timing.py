@@ -21,20 +21,21 @@ Paths = dict[tuple[str, str, str], frozenset[int]]
 def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
     """Runs `rewrite(graph, log, frozen)`, and again with the ops of all cycles frozen where it moved a delay.
 
-    A rewrite must leave ops named in `frozen`, and the edges between them, as they are. The result keeps the
-    graph's timing, else it is the graph itself.
+    A rewrite must leave ops named in `frozen`, and the edges between them, as they are. The result keeps the graph's
+    timing, else it is the graph itself. Latencies of the graph's semantics count too: they belong to edges, and a
+    rewrite moves edges.
     """
     lags, groups = edge_lags(graph, graph.semantics)
     cyclic = frozenset(name for group in groups if group.cyclic for name in group.ops)
     frozen = cyclic if not graph.semantics.recurrent_bias_at_start else frozenset[str]()
-    for fixed, why in ((frozen, ""), (cyclic, "in cycles")):
+    for fixed in dict.fromkeys((frozen, cyclic)):
         attempt = Log(log.pass_name)
         after = rewrite(graph, attempt, fixed)
         moved = _moved(graph, lags, cyclic, after) if lags else None
         if moved is None:
             log.entries += attempt.entries
             return after
-        log.declined(*(moved if not why else (moved[0], f"{moved[1]} (tried without cycles too)")))
+        log.declined(*moved)
     return graph
 
 
@@ -64,7 +65,7 @@ def _moved(
             continue  # a way came or went, off the cycles: no delay moved
         if was != now or len(was) > 1:
             what = f"what {source} sends to {target} would arrive {_steps(now)} instead of {_steps(was)}"
-            return target, f"in a cycle, {what}"
+            return target, what
     return None
 
 

@@ -174,10 +174,15 @@ class Grow:
             return ops.Conv2d(weight=self.n(shape[0], shape[0], 3, 3) * 0.3, bias=self.bias(shape[0]), padding=1)
         return ops.Affine(weight=self.n(shape[-1], shape[-1]) * 0.4, bias=self.bias(shape[-1]))
 
-    def finish(self, max_outputs: int = 4) -> Graph:
-        """Every value that nobody reads becomes an output; values of one shape share one."""
+    def closing(self, shape: Shape) -> Op:
+        return _dense(self, shape) if len(shape) == 1 else self.one([_conv, _pointwise])(self, shape)
+
+    def finish(self, max_outputs: int = 4, closed: bool = False) -> Graph:
+        """Every value that nobody reads becomes an output (`closed`: through weights of its own)."""
         read = {e.source for e in self.edges}
         loose = [n for n in self.ops if n not in read] or [list(self.ops)[-1]]
+        if closed:
+            loose = [self.add(self.closing(self.shapes[n]), n) for n in loose]
         outputs: dict[Shape, str] = {}
         for name in loose:
             shape = self.shapes[name]
@@ -307,6 +312,7 @@ BUILDERS: dict[str, Callable[[Grow, Shape], Op]] = {
     "concat": lambda g, shape: ops.Concat(
         inputs=g.draw(st.integers(2, 3)), axis=g.draw(st.integers(0, len(shape) - 1))
     ),
+    "concat0": lambda g, shape: ops.Concat(inputs=g.draw(st.integers(2, 3))),
     "upsample": lambda g, shape: ops.Upsample2d(factor=(g.draw(st.integers(1, 3)), g.draw(st.integers(1, 2)))),
     "transpose": lambda g, shape: ops.Transpose(axes=tuple(g.draw(st.permutations(range(len(shape)))))),
     "delay": lambda g, shape: ops.Delay(
@@ -331,12 +337,13 @@ def graphs(
     semantics: Semantics | None = None,
     odd: bool = True,
     branch: int = 4,
+    closed: bool = False,
 ) -> Graph:
     """A sound graph made of the ops on the menu (a name that stands twice is twice as likely).
 
     Args:
         shapes: of the inputs. max_ops: most ops between inputs and outputs. odd: bias maps, weights with leading axes.
-        branch: one op in so many reads some earlier value, or a sum of two.
+        branch: one op in so many reads some earlier value, or a sum of two. closed: outputs come from weights.
     """
     g = Grow(draw, semantics or Semantics(dt=1e-3), odd, branch)
     shape = g.one(shapes)
@@ -349,7 +356,7 @@ def graphs(
         g.recur()
         for _ in range(draw(st.integers(0, 2))):
             g.extend(menu)
-    return g.finish()
+    return g.finish(closed=closed)
 
 
 def spikes_somewhere(graph: Graph, seed: int = 0) -> bool:
