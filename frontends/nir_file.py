@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snnir.errors import CompileError, Violation, fail
+from snnir.errors import CompileError, UsageError, Violation, fail
 from snnir.graph import Graph
 from snnir.nir_io import from_nir, read
 from snnir.nir_io.time_step import time_step_hint
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: str | os.PathLike[str] | bytes | Any, dt: float | None = None, semantics: Semantics | None = None
+    source: str | os.PathLike[str] | bytes | Any,
+    dt: float | None = None,
+    semantics: Semantics | None = None,
+    **options: Any,
 ) -> Graph:
     """The network in a NIR file.
 
@@ -26,6 +29,7 @@ def load(
         dt: the time step in seconds. NIR has no field for it: needed for files that snnir did not write, when the
             network has neurons or delays.
         semantics: what one step means; default what the file says, else NIR's forward Euler.
+        options: none exist.
 
     Returns:
         A verified graph.
@@ -33,7 +37,10 @@ def load(
     Raises:
         CompileError: the file cannot be read or is not sound (every reason), or the time step is not known (rule
             `time-step`; the hint proposes the value that r and tau imply, if they imply one).
+        UsageError: an option is given.
     """
+    if options:
+        raise UsageError(f"reading NIR takes no option {', '.join(options)}")
     graph = (
         read(source) if isinstance(source, (str, Path, bytes)) or hasattr(source, "__fspath__") else from_nir(source)
     )

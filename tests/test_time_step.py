@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnir.errors import CompileError
+from snnir.errors import CompileError, UsageError
 from snnir.frontends.nir_file import load
 from snnir.graph import Graph, chain
 from snnir.nir_io import time_step_hint, to_nir, write
@@ -150,3 +150,5 @@ def test_live_graphs_and_bytes_load_too() -> None:
     with pytest.raises(CompileError, match="NIRGraph: nothing says its time step"):
         load(live)
     assert load(live, dt=1e-3).semantics.dt == 1e-3
+    with pytest.raises(UsageError, match="takes no option colour, size"):
+        load(live, colour=1, size=2)
