@@ -1,0 +1,78 @@
+"""The files of a compiled network. They run without snnir: NumPy, and the simulator's own source beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snnir import __version__
+from snnir.backends.xylo import samna_config
+from snnir.backends.xylo.report import places
+
+if TYPE_CHECKING:
+    from snnir.backends.xylo.artifact import XyloArtifact
+
+FORMAT = "snnir-xylo/1"
+
+
+def files(artifact: XyloArtifact) -> Mapping[str, bytes]:
+    """Relative path -> content."""
+    found = {
+        "xylo.npz": _npz(artifact.spec.to_npz_dict()),
+        "xylo.json": (json.dumps(description(artifact), indent=1) + "\n").encode(),
+        "run.py": _source("snnir.backends.xylo.run_script"),
+        "xylo_simulator.py": _source("snnir.simulators.xylo"),
+        "samna_config.py": _source("snnir.backends.xylo.samna_config"),
+    }
+    if samna_config.available():
+        found["samna_config.json"] = samna_config.configuration(artifact.spec).to_json().encode()
+    return found
+
+
+def description(artifact: XyloArtifact) -> dict[str, Any]:
+    """`xylo.json`: how to read `xylo.npz`, which neuron is which, and the report."""
+    plan, spec = artifact.plan, artifact.spec
+    return {
+        "format": FORMAT,
+        "snnir": __version__,
+        "family": spec.family,
+        "chip": plan.chip.title,
+        "part": plan.chip.part,
+        "dt": spec.dt,
+        "latency": artifact.latency,
+        "input_delay": plan.input_delay,
+        "outputs": [
+            {
+                "name": name,
+                "neurons": artifact.output_ids(name).tolist(),
+                "shape": list(shape),
+                "lag": plan.lags[name],
+            }
+            for name, shape in plan.network.outputs.items()
+        ],
+        **places(artifact.graph, plan),
+        "spec": {
+            "file": "xylo.npz",
+            "keys": {name: list(np.shape(value)) for name, value in spec.to_npz_dict().items()},
+            "note": "keys and shapes are Rockpool's; bias_hidden repeats bias, which its chip configuration drops",
+        },
+        "report": dict(artifact.report),
+    }
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _source(module: str) -> bytes:
+    path = import_module(module).__file__
+    assert path is not None  # a module of this package comes from a file
+    return Path(path).read_bytes()

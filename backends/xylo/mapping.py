@@ -1,0 +1,278 @@
+"""Where everything goes: input channels, hidden neurons (expansion neurons first and last), outputs, and when.
+
+Besides the network's own there are two kinds of neurons (`snnir.backends.xylo.parts`): *relays*, which hold spikes back
+for a step, where paths of different length must meet or where an output cannot be an output neuron itself; and
+*drivers*, which spike in every step and so deliver biases that the chip's 8-bit neuron bias cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from snnir.backends.xylo.approximate import approximation_allowed
+from snnir.backends.xylo.chip import Chip
+from snnir.backends.xylo.layout import Block, Feed, Matrix, Plan, Wire
+from snnir.backends.xylo.network import Projection, read_network
+from snnir.backends.xylo.parts import needs_driver
+from snnir.backends.xylo.timing import timing
+from snnir.errors import Violation
+from snnir.graph import Graph
+
+_plans: WeakKeyDictionary[Graph, dict[str, Plan]] = WeakKeyDictionary()
+
+
+def plan(graph: Graph, chip: Chip) -> Plan:
+    """The layout of `graph` on `chip`. Never raises for a network that does not fit: the rules judge the plan."""
+    known = _plans.setdefault(graph, {})
+    if chip.name not in known:
+        known[chip.name] = _Planner(graph, chip).plan()
+    return known[chip.name]
+
+
+class _Planner:
+    def __init__(self, graph: Graph, chip: Chip) -> None:
+        self.chip = chip
+        self.graph = graph
+        self.semantics = graph.semantics
+        self.network = read_network(graph)
+        self.faults: list[Violation] = []
+        # With the membrane updated before the synapse, a current acts one step after its spike.
+        late = {n for n, p in self.network.populations.items() if p.current_based} if self._membrane_first else set()
+        self.timing = timing(
+            tuple(self.network.inputs),
+            tuple(self.network.populations),
+            [
+                Projection(p.source, p.target, p.delay + (p.target in late), p.weight)
+                for p in self.network.projections
+                if p.target in self.network.populations
+            ],
+        )
+        self.between = self.timing.projections
+
+    @property
+    def _membrane_first(self) -> bool:
+        return self.semantics.order == "membrane-first"
+
+    def plan(self) -> Plan:
+        network, chip = self.network, self.chip
+        channels = dict(zip(network.inputs, np.cumsum([0, *network.inputs.values()]).tolist(), strict=False))
+        if not network.complete:
+            return self._sizes_only(channels)
+        reads = self._reads()
+        bendable = approximation_allowed(self.graph)
+        self.faults += () if bendable else self.timing.slow_loops
+        lags = {name: self.timing.lags[name] for name in network.populations}
+        native = self._native(reads)
+        relayed = native is None
+        delay = max(0, -min(lags.values(), default=0))
+        lags = {name: lag + delay for name, lag in lags.items()}
+        at_input = {**dict.fromkeys(network.inputs, delay - 1), **lags}
+        blocks = self._blocks(native or (), lags, at_input)
+        place = {block.name: block for block in blocks}
+        outputs = dict(
+            zip(
+                native or (),
+                np.cumsum([0, *(network.populations[n].size for n in native or ())]).tolist(),
+                strict=False,
+            )
+        )
+        tapped = np.zeros(0, int)
+        if relayed:
+            order = dict.fromkeys(element for name in network.outputs for element in reads[name])
+            tapped = np.array([place[name].first + index for name, index in order], int)
+        return Plan(
+            chip,
+            network,
+            self.semantics,
+            blocks,
+            outputs,
+            relayed,
+            tapped,
+            reads,
+            {**lags, **self._output_lags(lags, relayed)},
+            delay,
+            channels,
+            tuple(self._feeds(place, outputs, channels, at_input)),
+            tuple(self._relays(place, channels)),
+            tuple(self._biases(place, outputs, at_input)),
+            (*network.faults, *self.faults),
+            self.timing.slow_loops if bendable else (),
+        )
+
+    def _sizes_only(self, channels: Mapping[str, int]) -> Plan:
+        """What the rules about sizes need, for networks whose connections cannot be read."""
+        network, graph = self.network, self.graph
+        size = {n: p.size for n, p in network.populations.items()}
+        last = [n for n in size if any(e.target in network.outputs for e in graph.outgoing[n])]
+        starts = np.cumsum([0, *(size[n] for n in last)]).tolist()
+        return Plan(
+            self.chip,
+            network,
+            self.semantics,
+            tuple(Block(n, "current", size[n], 0) for n in size if n not in last),
+            dict(zip(last, starts, strict=False)),
+            channels=channels,
+            faults=network.faults,
+        )
+
+    # -- outputs ---------------------------------------------------------------------------------------------------
+
+    def _reads(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Which neuron each element of each output is; a fault where it is not exactly one."""
+        reads: dict[str, tuple[tuple[str, int], ...]] = {}
+        for name in self.network.outputs:
+            arriving = self.network.into(name)
+            size = int(np.prod(self.network.outputs[name]))
+            weights = [p.weight for p in arriving]
+            sound = all(p.source in self.network.populations for p in arriving) and name not in self.network.bias
+            stacked = np.concatenate([*weights, np.zeros((1, size))])
+            sound = sound and bool(np.isin(stacked, (0, 1)).all() and (stacked.sum(axis=0) == 1).all())
+            if not sound:
+                what = "holds weighted sums, currents or constants" if weights else "no spikes of a neuron arrive"
+                hint = "let the last layer spike, and decode its spikes on the host"
+                wanted = "outputs that are spikes of neurons"
+                self.faults.append(Violation("xylo-output-source", what, name, expected=wanted, hint=hint))
+                reads[name] = ()
+                continue
+            if len({p.delay for p in arriving}) > 1:
+                what = "its elements come with different delays"
+                hint = "give every delayed part an output of its own"
+                self.faults.append(Violation("xylo-output-source", what, name, hint=hint))
+                reads[name] = ()
+                continue
+            sources = [(p.source, i) for p in arriving for i in range(len(p.weight))]
+            reads[name] = tuple(sources[i] for i in stacked.argmax(axis=0).tolist())
+        return reads
+
+    def _native(self, reads: Mapping[str, Sequence[tuple[str, int]]]) -> tuple[str, ...] | None:
+        """The populations that can be output neurons themselves; None where relays must stand in for them.
+
+        An output neuron has a synaptic current, reads hidden neurons only, and nothing on the chip reads it.
+        """
+        last = tuple(dict.fromkeys(name for name in self.network.outputs for name, _ in reads[name]))
+        feeding = {p.source for p in self.between}
+        from_input = {p.target for p in self.between if p.source in self.network.inputs and self.timing.slack(p) == 0}
+        for name in last:
+            if not self.network.populations[name].current_based or name in feeding or name in from_input:
+                return None
+        return last
+
+    def _output_lags(self, lags: Mapping[str, int], relayed: bool) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name in self.network.outputs:
+            projection = next((p for p in self.network.into(name) if p.source in lags), None)
+            if projection is not None:
+                found[name] = lags[projection.source] + int(relayed) - projection.delay
+        return found
+
+    # -- places ----------------------------------------------------------------------------------------------------
+
+    def _blocks(self, native: Sequence[str], lags: Mapping[str, int], at: Mapping[str, int]) -> tuple[Block, ...]:
+        network = self.network
+        blocks = [
+            Block(n, "current" if p.current_based else "direct", p.size, lags[n])
+            for n, p in network.populations.items()
+            if n not in native
+        ]
+        held: dict[str, int] = {}
+        for p in self.between:
+            held[p.source] = max(held.get(p.source, 0), self.timing.slack(p))
+        for name, count in held.items():
+            blocks += [Block(f"{name}~{i}", "relay", network.size(name), at[name] + i) for i in range(1, count + 1)]
+        chunks, levels = self._drivers(native, at)
+        if chunks:
+            blocks.append(Block("driver", "driver", chunks, 0))
+            blocks += [Block(f"driver~{i}", "relay", chunks, i) for i in range(1, levels + 1)]
+        return self._ordered(blocks, native, lags)
+
+    def _ordered(self, blocks: list[Block], native: Sequence[str], lags: Mapping[str, int]) -> tuple[Block, ...]:
+        """Ids: what reads inputs first, what outputs read last; what does neither, wherever it leaves both in reach."""
+        reads_input = {p.target for p in self.between if p.source in self.network.inputs and self.timing.slack(p) == 0}
+        reads_input |= {f"{name}~1" for name in self.network.inputs}
+        read: set[str] = {self.timing.held(p) for p in self.between if p.target in native}
+        outputs = self.network.outputs
+        read |= {p.source for p in self.network.projections if p.target in outputs and p.source not in native}
+        read |= {self._driver_level(lags[n]) for n in native if needs_driver(self.network, n, self.semantics)}
+        group: dict[str, list[Block]] = {"first": [], "both": [], "neither": [], "last": []}
+        for block in blocks:
+            first, last = block.name in reads_input, block.name in read
+            group["both" if first and last else "first" if first else "last" if last else "neither"].append(block)
+        size = {key: sum(b.size for b in members) for key, members in group.items()}
+        before: list[Block] = []
+        surplus = size["both"] + size["neither"] + size["last"] - self.chip.output_expansion if group["both"] else 0
+        for block in group["neither"]:
+            if not group["both"] or sum(b.size for b in before) < surplus:
+                before.append(block)
+        after = [b for b in group["neither"] if b not in before]
+        ordered = [*group["first"], *before, *group["both"], *after, *group["last"]]
+        starts = np.cumsum([0, *(b.size for b in ordered)]).tolist()
+        return tuple(Block(b.name, b.kind, b.size, b.lag, s) for b, s in zip(ordered, starts, strict=False))
+
+    # -- biases ----------------------------------------------------------------------------------------------------
+
+    def _driver_level(self, lag: int) -> str:
+        """The driver, or its relay, whose first spikes arrive when the source network's first step is due."""
+        level = max(0, lag + self._membrane_first - 1)
+        return f"driver~{level}" if level else "driver"
+
+    def _driven(self) -> list[str]:
+        return [n for n in self.network.populations if needs_driver(self.network, n, self.semantics)]
+
+    def _drivers(self, native: Sequence[str], at: Mapping[str, int]) -> tuple[int, int]:
+        """How many drivers, and how many relays behind each."""
+        driven = self._driven()
+        if not driven:
+            return 0, 0
+        names = {n: self._driver_level(at[n]) for n in driven}
+        levels = max(int(name.partition("~")[2] or 0) for name in names.values())
+        targets: dict[str, int] = {}
+        for n in driven:
+            if n not in native:
+                targets[names[n]] = targets.get(names[n], 0) + self.network.populations[n].size
+        most = max(targets.values(), default=0)
+        return max(1, -(-most // self._per_driver)), levels
+
+    @property
+    def _per_driver(self) -> int:
+        return self.chip.fan_out - 2  # a driver may also feed its relay, a relay itself
+
+    def _biases(self, place: Mapping[str, Block], outputs: Mapping[str, int], at: Mapping[str, int]) -> Iterator[Wire]:
+        used: dict[str, int] = {}
+        for name in self._driven():
+            level = place[self._driver_level(at[name])]
+            size = self.network.populations[name].size
+            if name in outputs:
+                yield Wire("out", name, np.full(size, level.first), outputs[name] + np.arange(size))
+                continue
+            slots = used.get(level.name, 0) + np.arange(size)
+            used[level.name] = int(slots[-1]) + 1
+            yield Wire("rec", name, level.first + slots // self._per_driver, place[name].ids)
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _relays(self, place: Mapping[str, Block], channels: Mapping[str, int]) -> Iterator[Wire]:
+        for block in place.values():
+            if block.kind != "relay":
+                continue
+            stem, _, number = block.name.rpartition("~")
+            before = stem if number == "1" else f"{stem}~{int(number) - 1}"
+            if before in place:
+                yield Wire("rec", block.name, place[before].ids, block.ids)
+            else:
+                yield Wire("in", block.name, channels[stem] + np.arange(block.size), block.ids)
+
+    def _feeds(
+        self, place: Mapping[str, Block], outputs: Mapping[str, int], channels: Mapping[str, int], at: Mapping[str, int]
+    ) -> Iterator[Feed]:
+        for p in self.between:
+            n_pre, n_post = p.weight.shape
+            held = self.timing.held(p)
+            pre = place[held].ids if held in place else channels[p.source] + np.arange(n_pre)
+            matrix: Matrix = "rec" if held in place else "in"
+            if p.target in outputs:
+                yield Feed("out", p.target, p.source, pre, outputs[p.target] + np.arange(n_post), p.weight, p.delay)
+            else:
+                yield Feed(matrix, p.target, p.source, pre, place[p.target].ids, p.weight, p.delay)

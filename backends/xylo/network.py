@@ -1,0 +1,276 @@
+"""What a graph means to a chip that knows only neurons and weights: populations, and dense matrices between them.
+
+Everything linear between two spiking populations (dense, convolution, pooling, scaling, reshaping, concatenation, sums
+of parallel paths) is one matrix per delay. It is found by sending unit vectors through the graph's own ops, so it holds
+for every linear op that the interpreter knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from snnir.discretise import Recurrence, delay_steps, recurrence
+from snnir.errors import CompileError, Violation
+from snnir.graph import Graph
+from snnir.interpreter.run import edge_lags
+from snnir.interpreter.stateless import STATELESS
+from snnir.ops import Array, CubaLIF, Delay, Op, Output, Shape, SpikingNeuron
+
+LINEAR_OPS: frozenset[type[Op]] = frozenset(kind for kind in STATELESS if kind.linear and kind is not Output)
+"""The ops without state that are linear in every port, so that paths of them are matrices."""
+
+_ROWS = 1 << 22  # elements of one batch of unit vectors on its way through the graph
+_MATRIX = 1 << 26  # elements of a matrix beyond which no chip of this family could hold the network
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """A spiking op: `size` neurons, coefficients of one step as flat arrays (None while dt is not known)."""
+
+    name: str
+    op: SpikingNeuron
+    shape: Shape
+    rule: Recurrence | None
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def current_based(self) -> bool:
+        """Whether it has a synaptic current of its own (CubaLIF); otherwise input acts on the membrane at once."""
+        return isinstance(self.op, CubaLIF)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """`weight` (sources, targets), float64, from an input or a population to a population or an output.
+
+    `delay`: steps from a value at the source to its effect on the target, in the source network's own time.
+    """
+
+    source: str
+    target: str
+    delay: int
+    weight: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A graph as populations and projections.
+
+    Attributes:
+        inputs: input name -> number of channels, in graph order.
+        populations: spiking op name -> population, in graph order.
+        outputs: output name -> shape.
+        projections: grouped by target, then source, then delay; none twice.
+        bias: target name -> the constant (targets,) that arrives with every step.
+        faults: why it could not be read completely.
+        complete: whether there are projections; otherwise only sizes are known.
+    """
+
+    inputs: Mapping[str, int]
+    populations: Mapping[str, Population]
+    outputs: Mapping[str, Shape]
+    projections: tuple[Projection, ...]
+    bias: Mapping[str, Array]
+    faults: tuple[Violation, ...]
+    complete: bool
+
+    def into(self, target: str) -> tuple[Projection, ...]:
+        """The projections that end at `target`."""
+        return tuple(p for p in self.projections if p.target == target)
+
+    def size(self, name: str) -> int:
+        """Channels of an input, or neurons of a population."""
+        return self.inputs[name] if name in self.inputs else self.populations[name].size
+
+
+_read: WeakKeyDictionary[Graph, Network] = WeakKeyDictionary()
+
+
+def read_network(graph: Graph) -> Network:
+    """The populations and projections of a sound graph. The answer is kept with the graph.
+
+    Never raises for a network that does not fit: what cannot be read is in `faults`.
+    """
+    if graph not in _read:
+        _read[graph] = _Reader(graph).network()
+    return _read[graph]
+
+
+class _Reader:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.faults: list[Violation] = []
+        self.lags = edge_lags(graph, graph.semantics)[0]
+        self.between = [n for n, op in graph.ops.items() if type(op) in LINEAR_OPS or isinstance(op, (Delay, Output))]
+        self.delays: dict[str, Array] = {}
+        self.zero: dict[str, Array] = {}
+
+    def network(self) -> Network:
+        graph = self.graph
+        populations = {n: self._population(n, op) for n, op in graph.ops.items() if isinstance(op, SpikingNeuron)}
+        inputs = {n: prod(graph.shapes[n]) for n in graph.inputs}
+        outputs = {n: graph.shapes[n] for n in graph.outputs}
+        self.targets = {*populations, *outputs}
+        found: list[Projection] = []
+        bias: dict[str, Array] = {}
+        sizes = {**inputs, **{n: p.size for n, p in populations.items()}}
+        complete = False
+        largest = max(sizes[n] for n in sizes) if sizes else 0
+        if largest * max((p.size for p in populations.values()), default=0) > _MATRIX:
+            where = max(sizes, key=lambda n: sizes[n])
+            what = f"{sizes[where]} neurons or channels: too large to look at its connections"
+            self.faults.append(Violation("xylo-size", what, where, expected="at most 1000 neurons, 16 input channels"))
+        elif complete := self._prepared():
+            for name in sizes:
+                found += self._projections(name, sizes[name])
+            bias = self._biases()
+        position = {name: i for i, name in enumerate(graph.ops)}
+        found.sort(key=lambda p: (position[p.target], position[p.source], p.delay))
+        return Network(inputs, populations, outputs, tuple(found), bias, tuple(self.faults), complete)
+
+    def _population(self, name: str, op: SpikingNeuron) -> Population:
+        shape = self.graph.shapes[name]
+        try:
+            rule = recurrence(op, self.graph.semantics)
+        except CompileError as error:
+            self._fault(error)
+            return Population(name, op, shape, None)
+        flat = {k: None if v is None else np.broadcast_to(v, shape).reshape(-1) for k, v in vars(rule).items()}
+        return Population(name, op, shape, Recurrence(**flat))  # type: ignore[arg-type]
+
+    def _fault(self, error: CompileError) -> None:
+        """Notes why something cannot be read; one reason for many ops is noted once."""
+        there = {v.rule for v in self.faults}
+        self.faults += [v for v in error.violations if v.rule not in there]
+
+    def _prepared(self) -> bool:
+        """Puts the ops between populations into running order and reads their delays and biases."""
+        import networkx as nx
+
+        graph = self.graph
+        structure = graph.to_networkx().subgraph(self.between)
+        if not nx.is_directed_acyclic_graph(structure):
+            loop = [a for a, _ in nx.find_cycle(structure)]
+            what = f"the cycle {' -> '.join([*loop, loop[0]])} holds delays but no neuron"
+            self.faults.append(Violation("xylo-delay-loop", what, loop[0], hint="every loop needs a spiking neuron"))
+            return False
+        rank = {n: i for i, n in enumerate(graph.ops)}
+        self.order = list(nx.lexicographical_topological_sort(structure, key=lambda n: rank[n]))
+        for name in self.order:
+            op = graph[name]
+            if isinstance(op, Delay):
+                try:
+                    self.delays[name] = np.broadcast_to(delay_steps(op, graph.semantics), graph.shapes[name])
+                except CompileError as error:
+                    self._fault(error)
+            elif not isinstance(op, Output):
+                blank = [np.zeros((1, *graph.shapes[self._feeder(name, port)])) for port in op.ports]
+                self.zero[name] = STATELESS[type(op)](op, *blank)
+        return not any(isinstance(graph[n], Delay) and n not in self.delays for n in self.order)
+
+    def _feeder(self, name: str, port: str) -> str:
+        return next(e.source for e in self.graph.incoming[name] if e.port == port)
+
+    # -- unit vectors forward --------------------------------------------------------------------------------------
+
+    def _projections(self, source: str, size: int) -> Iterator[Projection]:
+        reach = self._reach(source)
+        widest = max((prod(self.graph.shapes[n]) for n in reach), default=1)
+        rows = max(1, min(size, _ROWS // widest))
+        parts: dict[tuple[str, int], list[tuple[int, Array]]] = {}
+        for start in range(0, size, rows):
+            unit = np.eye(size)[start : start + rows].reshape(-1, *self.graph.shapes[source])
+            for key, value in self._forward(source, unit, reach).items():
+                parts.setdefault(key, []).append((start, value))
+        for (target, delay), blocks in parts.items():
+            weight = np.zeros((size, blocks[0][1].shape[1]))
+            for start, block in blocks:
+                weight[start : start + len(block)] = block
+            if weight.any():
+                yield Projection(source, target, delay, weight)
+
+    def _reach(self, source: str) -> set[str]:
+        """The ops between populations that values of `source` pass."""
+        seen, open_ = set(), [e.target for e in self.graph.outgoing[source]]
+        between = set(self.between)
+        while open_:
+            name = open_.pop()
+            if name in between and name not in seen:
+                seen.add(name)
+                open_ += [e.target for e in self.graph.outgoing[name]]
+        return seen
+
+    def _forward(self, source: str, unit: Array, reach: set[str]) -> dict[tuple[str, int], Array]:
+        """Where `unit` (N, *shape) arrives: (target, delay) -> (N, targets)."""
+        arriving: dict[tuple[str, str], dict[int, Array]] = {}
+        ends: dict[tuple[str, int], Array] = {}
+
+        def send(name: str, values: dict[int, Array]) -> None:
+            for edge in self.graph.outgoing[name]:
+                lag = self.lags.get(edge, 0)
+                for delay, value in values.items():
+                    if edge.target in self.targets:
+                        key = (edge.target, delay + lag)
+                        ends[key] = ends.get(key, 0) + value.reshape(len(unit), -1)
+                    elif edge.target in reach:
+                        slot = arriving.setdefault((edge.target, edge.port), {})
+                        slot[delay + lag] = slot.get(delay + lag, 0) + value
+
+        send(source, {0: unit})
+        for name in self.order:
+            if name not in reach or name in self.targets:
+                continue
+            op = self.graph[name]
+            given = {port: arriving[name, port] for port in op.ports if (name, port) in arriving}
+            if not given:
+                continue
+            send(name, self._delayed(name, given["input"]) if isinstance(op, Delay) else self._through(name, given))
+        return ends
+
+    def _delayed(self, name: str, values: dict[int, Array]) -> dict[int, Array]:
+        steps = self.delays[name]
+        later: dict[int, Array] = {}
+        for delay, value in values.items():
+            for step in np.unique(steps):
+                at = delay + int(step)
+                later[at] = later.get(at, 0) + value * (steps == step)
+        return later
+
+    def _through(self, name: str, given: dict[str, dict[int, Array]]) -> dict[int, Array]:
+        op = self.graph[name]
+        some = next(iter(next(iter(given.values())).values()))
+        out: dict[int, Array] = {}
+        for delay in {d for values in given.values() for d in values}:
+            inputs = [
+                given.get(port, {}).get(delay, np.zeros((len(some), *self.graph.shapes[self._feeder(name, port)])))
+                for port in op.ports
+            ]
+            out[delay] = STATELESS[type(op)](op, *inputs) - self.zero[name]
+        return out
+
+    # -- constants -------------------------------------------------------------------------------------------------
+
+    def _biases(self) -> dict[str, Array]:
+        """What arrives at every target while nothing spikes."""
+        values: dict[str, Array] = {}
+        for name in self.order:
+            op = self.graph[name]
+            if isinstance(op, Output):
+                continue
+            arriving = [self._constant(name, port, values) for port in op.ports]
+            values[name] = arriving[0] if isinstance(op, Delay) else STATELESS[type(op)](op, *arriving)
+        bias = {name: self._constant(name, "input", values).reshape(-1) for name in self.targets}
+        return {name: value for name, value in bias.items() if value.any()}
+
+    def _constant(self, name: str, port: str, values: Mapping[str, Array]) -> Array:
+        edges = [e for e in self.graph.incoming[name] if e.port == port]
+        total = np.zeros((1, *self.graph.shapes[edges[0].source]))
+        return sum((values[e.source] for e in edges if e.source in values), total)
