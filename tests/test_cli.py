@@ -10,7 +10,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -91,16 +91,18 @@ class FakeBackend:
 
 @pytest.fixture(autouse=True)
 def fake_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two targets of our own: `fake-chip`, which has two outputs, and `fake-gone`, whose package is missing."""
+    """Targets of our own: `fake-chip` and `fake-twin` have two outputs, the package of `fake-gone` is missing."""
     limits = {"outputs": "2"}
     taken = frozenset({ops.Input, ops.Output, ops.Affine, ops.Linear, ops.LIF, ops.LI})
     chip = Target("fake-chip", "a chip of cardboard", taken, Semantics(), rules=(at_most_two_outputs,), limits=limits)
     gone = Target("fake-gone", "a chip that is not there", taken, Semantics(), package="chiplib", extra="fake")
     module = types.ModuleType("fake_backends")
     module.CHIP = FakeBackend(chip)  # type: ignore[attr-defined]
+    module.TWIN = FakeBackend(replace(chip, name="fake-twin"))  # type: ignore[attr-defined]
     module.GONE = FakeBackend(gone, missing=True)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fake_backends", module)
     monkeypatch.setitem(BACKENDS, "fake-chip", "fake_backends:CHIP")
+    monkeypatch.setitem(BACKENDS, "fake-twin", "fake_backends:TWIN")
     monkeypatch.setitem(BACKENDS, "fake-gone", "fake_backends:GONE")
 
 
@@ -197,7 +199,7 @@ def test_compile_writes_one_artifact(folder: Path, capsys: pytest.CaptureFixture
     lines = out.splitlines()
     assert lines[0] == "net.nir for nir: 6 ops -> 6 ops, no latency"
     assert lines[1].startswith("  simplify (exact, ")
-    assert lines[1].endswith(" ms): nothing to do")
+    assert lines[1].endswith(" ms): nothing to do")  # without --time-passes: "nothing to do for simplify"
     assert f"    {Path('deep/out/graph.nir')}" in lines
 
 
@@ -237,7 +239,7 @@ def test_compile_is_all_or_nothing(folder: Path, capsys: pytest.CaptureFixture[s
     assert sorted(p.name for p in folder.iterdir()) == ["net.nir"]
     words = " ".join(err.split())
     for said_word in (
-        "fake-chip",
+        "a chip of cardboard",
         "fake-outputs",
         "output",
         "model.py:7",
@@ -247,6 +249,37 @@ def test_compile_is_all_or_nothing(folder: Path, capsys: pytest.CaptureFixture[s
     ):
         assert said_word in words, said_word
     assert "nothing was written" in err
+    status, _, err = said(capsys, "compile", "net.nir", "-t", "nir,fake-chip,fake-twin", "-o", "out")
+    assert status == 1
+    assert "2 of 3 targets cannot take net.nir" in err
+    for target in ("fake-chip", "fake-twin"):
+        assert any(line.split()[:2] == [target, "fake-outputs"] for line in err.splitlines())
+
+
+def test_a_chip_that_is_too_small_names_every_limit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+
+    def cuba(n: int) -> ops.CubaLIF:
+        return ops.CubaLIF(tau_syn=np.full(n, 4e-3), tau_mem=np.full(n, 8e-3), v_threshold=np.ones(n))
+
+    graph = chain(
+        ops.Input(shape=(20,)),
+        ("fc", ops.Linear(weight=rng.normal(0, 1, (30, 20)))),
+        ("hidden", cuba(30)),
+        ("out", ops.Linear(weight=rng.normal(0, 1, (10, 30)))),
+        ("digits", cuba(10)),
+        ops.Output(shape=(10,)),
+        semantics=Semantics(dt=1e-3, reset="subtract", comparison=">="),
+    )
+    (folder / "big.nir").write_bytes(nir_io.write(graph))
+    status, out, err = said(capsys, "compile", "big.nir", "--target", "xylo-audio2", "-o", "out")
+    assert (status, out) == (1, "")
+    assert not (folder / "out").exists()
+    words = " ".join(err.split())
+    for rule, value, limit in (("input-channels", "20", "16"), ("output-neurons", "10 outputs", "at most 8")):
+        assert f"xylo-{rule}" in words
+        assert value in words
+        assert limit in words
 
 
 def test_all_violations_of_all_targets_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,8 +167,8 @@ def _refuse(source: str, targets: tuple[str, ...], refused: Mapping[str, Compile
         }
         print_json("compile", {"ok": False, "source": source, "targets": verdicts})
     only = next(iter(refused.values())) if len(refused) == 1 else None
-    title = only.title if only else f"{len(refused)} of {len(targets)} targets cannot take {source}"
-    print_violations(title, found if len(targets) > 1 else [("", v) for _, v in found])
+    title = only.title if only is not None else f"{len(refused)} of {len(targets)} targets cannot take {source}"
+    print_violations(title, found if only is None else [("", v) for _, v in found])
     click.echo("nothing was written", err=True)
     return 1
 
@@ -196,18 +196,30 @@ def _files(folder: str) -> list[str]:
 
 
 def _print_text(source: str, result: CompileResult, folder: str, time_passes: bool) -> None:
-    from snnir.cli.show import figures
+    from textwrap import wrap
+
+    from snnir.cli.show import console, figures
 
     steps = (
         f"outputs {result.latency} step{'s' if result.latency != 1 else ''} late" if result.latency else "no latency"
     )
     click.echo(f"{source} for {result.target}: {len(result.source)} ops -> {len(result.graph)} ops, {steps}")
+    idle: list[str] = []
     for step in result.report.get("passes", ()):
-        _print_step(step, time_passes)
+        if step.get("notes") or time_passes:
+            _print_step(step, time_passes)
+        else:
+            idle.append(step["pass"])
+    if idle:
+        click.echo(f"  nothing to do for {', '.join(idle)}")
     lines = figures(result.report, known=("target", "pipeline", "passes", "ops", "latency"))
-    width = max((len(name) for name, _ in lines), default=0)
-    for name, value in lines:
-        click.echo(f"  {name:<{width}}  {value}")
+    margin = max((len(name) for name, _ in lines), default=0) + 4
+    width = max(40, console().width - margin)
+    for name, text in lines:
+        first, *more = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+        click.echo(f"  {name:<{margin - 4}}  {first}")
+        for line in more:
+            click.echo(" " * margin + line)
     click.echo(f"  written to {folder}")
     for path in _files(folder):
         click.echo(f"    {Path(folder, path)}")

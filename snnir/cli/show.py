@@ -17,8 +17,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from snnir.errors import Violation
 
+PLACE = 40  # characters of a source location in a table; its end tells most
 FILE_WIDTH = 120  # of tables that go into a file or a pipe
-NARROW = 100  # below it, violations are a list instead of a table
 
 
 def console(stderr: bool = False) -> Console:
@@ -71,21 +71,66 @@ def print_violations(title: str, found: Sequence[tuple[str, Violation]]) -> None
     out = console(stderr=True)
     if title != "error":
         out.print(Text(f"error: {title}", style="bold red"))
-    if out.width < NARROW or len(found) == 1:
-        for target, violation in found:
-            head = Text("error: " if title == "error" else "", style="bold red")
-            out.print(head.append((f"{target}: " if target else "") + str(violation), style="not bold default"))
-        return
     with_target = any(target for target, _ in found)
+    rows = [_row(target if with_target else None, violation) for target, violation in found]
+    widths = _widths(rows, out.width)
+    if widths is None or len(found) == 1:
+        for target, violation in found:
+            out.print(_listed(title, target, violation, out.width))
+        return
     listing = table(*(("target",) if with_target else ()), "rule", "op", "found", "limit", "what to do")
-    listing.show_lines = False
-    for target, v in found:
-        where = Text(v.where or "whole graph")
-        if v.loc:
-            where.append(f"\n{short_loc(v.loc)}", style="dim")
-        row = cells(Text(v.rule, style="red"), where, v.what, v.expected, v.hint)
-        listing.add_row(*([Text(target)] if with_target else []), *row)
+    for column, width in zip(listing.columns, widths, strict=True):
+        column.width = width
+    for row in rows:
+        listing.add_row(*row)
     out.print(listing)
+
+
+def _row(target: str | None, v: Violation) -> list[Text]:
+    where = Text(v.where or "whole graph")
+    if v.loc:
+        place = short_loc(v.loc).partition(" (")[0]
+        where.append("\n" + (place if len(place) <= PLACE else f"…{place[1 - PLACE :]}"), style="dim")
+    return [
+        *([Text(target)] if target is not None else []),
+        Text(v.rule, style="red"),
+        where,
+        *cells(v.what, v.expected, v.hint),
+    ]
+
+
+def _widths(rows: Sequence[Sequence[Text]], width: int) -> list[int] | None:
+    """Widths of the columns: names whole up to a limit, the last three share the rest; None where it is too little."""
+    natural = [max(max(map(len, row[k].plain.split("\n"))) for row in rows) for k in range(len(rows[0]))]
+    *names, place = natural[:-3]
+    names = [max(6, min(n, 24)) for n in names]
+    texts = [max(len("what to do"), n) for n in natural[-3:]]
+    rest = width - 3 * (len(natural) - 1) - 2 - sum(names)
+    wanted = min(place, PLACE)
+    place = max(6, min(wanted, rest - 54))
+    rest -= place
+    if place < min(wanted, 26) or rest < 54:
+        return None
+    if sum(texts) > rest:
+        share = [rest * part // 10 for part in (4, 2, 4)]
+        texts = [min(n, part) for n, part in zip(texts, share, strict=True)]
+        spare = rest - sum(texts)
+        for k in sorted(range(3), key=lambda k: -natural[-3:][k]):  # what short columns leave goes to the longest
+            more = min(spare, max(0, natural[-3:][k] - texts[k]))
+            texts[k], spare = texts[k] + more, spare - more
+    return [*names, place, *texts]
+
+
+def _listed(title: str, target: str, violation: Violation, width: int) -> Text:
+    """A violation as lines, those that are too long continued under their own beginning."""
+    from textwrap import wrap
+
+    shown = Text("error: " if title == "error" else "", style="bold red")
+    lines: list[str] = []
+    for line in ((f"{target}: " if target else "") + str(violation)).splitlines():
+        indent = " " * 11 if line.startswith("  ") else "  "
+        lines += wrap(line, max(20, width), subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return shown.append("\n".join(lines), style="not bold default")
 
 
 def short_loc(loc: str) -> str:
@@ -110,23 +155,41 @@ def size(n: int) -> str:
 
 
 def figures(report: Mapping[str, Any], known: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """The figures of a report as (name, value) lines; nested ones with a path, long lists by their length."""
+    """The figures of a report as (name, text) lines, one per group; lists of records are left to the JSON form."""
     lines: list[tuple[str, str]] = []
     for key, value in _plain(report).items():
-        if key in set(known):
+        if key in set(known) or _is_records(value):
             continue
-        if isinstance(value, Mapping):
-            lines += [(f"{key}.{name}", text) for name, text in figures(value)]
-        elif isinstance(value, list) and (len(value) > 8 or any(isinstance(v, (list, dict)) for v in value)):
-            lines.append((key, f"{len(value)} entries"))
-        elif isinstance(value, list):
-            lines.append((key, ", ".join(map(_figure, value)) or "none"))
+        if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+            lines += [(f"{key}.{name}", _figure(inner)) for name, inner in value.items()]
+        elif isinstance(value, list) and value and all(isinstance(v, str) and " " in v for v in value):
+            lines += [(key if k == 0 else "", sentence) for k, sentence in enumerate(value)]
         else:
-            lines.append((key, _figure(value)))
+            lines.append((key, _figure(value, of_limit=key == "used")))
     return lines
 
 
-def _figure(value: Any) -> str:
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)
+
+
+def _figure(value: Any, of_limit: bool = False) -> str:
+    """A figure in words; where `of_limit`, a pair is a number and its limit."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, dict):
+        inner = [
+            f"{name} ({_figure(v, of_limit)})" if isinstance(v, dict) else f"{name} {_figure(v, of_limit)}"
+            for name, v in value.items()
+            if not _is_records(v)
+        ]
+        return ", ".join(inner) or "none"
+    if isinstance(value, list):
+        if of_limit and len(value) == 2:
+            return f"{_figure(value[0])} of {_figure(value[1])}"
+        if len(value) > 8:
+            return f"{len(value)} values"
+        return (" to " if len(value) == 2 and value[0] != value[1] else " ").join(
+            dict.fromkeys(map(_figure, value))
+        ) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

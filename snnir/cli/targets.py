@@ -81,6 +81,9 @@ def _print_list(found: list[Target]) -> None:
     console().print(listing)
 
 
+_OTHERWISE = {True: "is followed, converted, or judged by a design rule", False: "is refused"}
+
+
 def _print_one(data: dict[str, Any]) -> None:
     from rich.text import Text
 
@@ -93,12 +96,12 @@ def _print_one(data: dict[str, Any]) -> None:
     out = console()
     out.print(Text(f"{data['name']}: {data['title']}", style="bold"))
     out.print(Text(f"{package}\n"))
-    out.print(Text(f"ops: {', '.join(data['ops'])}\n"))
-    listing = table("in a step", "what it does", "follows the network")
+    out.print(Text(f"ops, after the target's own passes: {', '.join(data['ops'])}\n"))
+    listing = table("in a step", "it does", "a network that means otherwise")
     for field, value in data["semantics"].items():
-        follows = field in data["adapts"] or field == "dt"
-        shown = {None: "-", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else value
-        listing.add_row(*cells(field, "any" if follows else shown, "yes" if follows else ""))
+        if field != "dt":
+            shown = {None: "-", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else value
+            listing.add_row(*cells(field, shown, _OTHERWISE[field in data["adapts"]]))
     out.print(listing)
     for title, rows in (
         ("limit", list(data["limits"].items())),
