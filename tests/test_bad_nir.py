@@ -108,18 +108,20 @@ def test_a_truncated_file_at_every_length() -> None:
 def test_damaged_bytes_never_give_another_exception() -> None:
     """In processes of their own: a damaged file can make the HDF5 library itself crash, which nothing can catch."""
     code = """
-import os, random
+import os, random, signal
 from snnir.errors import CompileError
 from snnir.nir_io import read, write
 from tests.graph_kinds import make_graph
 data, rng = write(make_graph(0, "conv2d-flatten")), random.Random(3)
+read(data)  # imports everything once, before the processes part
 refused = 0
-for _ in range(150):
+for _ in range(100):
     bad = bytearray(data)
     for _ in range(rng.choice([1, 4, 20])):
         bad[rng.randrange(len(bad))] = rng.randrange(256)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)
         try:
             read(bytes(bad))
         except CompileError:
@@ -129,7 +131,7 @@ for _ in range(150):
             os._exit(2)
         os._exit(0)
     refused += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-print("refused", refused > 50)
+print("refused", refused > 30)
 """
     env = {**os.environ, "PYTHONPATH": "."}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
