@@ -262,7 +262,8 @@ def _timed(b: Builder, m: Any, x: Signal, kind: type[ops.Op], fields: tuple[str,
     values = {field: getattr(m, field) for field in fields}
     tensors = {field: value for field, value in values.items() if isinstance(value, Tensor)}
     numbers = {field: np.float64(value) for field, value in values.items() if not isinstance(value, Tensor)}
-    y = b.emit(kind, x, tensors, part, **numbers)
+    learning = m.learning() if isinstance(m, Neuron) else {}
+    y = b.emit(kind, x, tensors, part, metadata=learning, **numbers)
     for field in numbers:
         b.bind(y, field, m, field)
     b.timed.append(Timed(y.sources[0], b.loc, m))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,9 +56,23 @@ class Neuron(nn.Module):
             raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
 
     def to_op(self) -> ops.Neuron:
-        """The op of the graph that this layer is: its parameters copied, numbers as 0-d float64 arrays."""
+        """The op of the graph that this layer is: its parameters copied, numbers as 0-d float64 arrays.
+
+        How it learns (surrogate gradient, detached reset) is metadata: emitted modules learn in the same way.
+        """
         fields: dict[str, Any] = {name: array(getattr(self, name)) for name in self.op_type.arrays}
-        return self.op_type(**fields)
+        return self.op_type(**fields, metadata=self.learning())
+
+    def learning(self) -> dict[str, Any]:
+        """How the layer learns, as metadata of an op; empty where it does not spike or the surrogate is its own."""
+        if self.firing is None or not self.firing.surrogate.kernel:
+            return {}
+        (parameter,) = astuple(self.firing.surrogate)
+        return {
+            "surrogate": self.firing.surrogate.kernel,
+            "surrogate_param": float(parameter),
+            "detach_reset": self.firing.detach_reset,
+        }
 
     def coefficients(self, like: Tensor) -> Coefficients:
         """The recurrence of one step in the dtype of `like`.

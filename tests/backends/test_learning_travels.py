@@ -1,0 +1,42 @@
+"""How a model learns goes with it: emitted modules have the gradients of the snnir.nn model they came from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import snnir
+from snnir import nn
+
+SURROGATES = [nn.Triangle(0.5), nn.ATan(3.0), nn.FastSigmoid(2.0)]
+
+
+class Net(nn.Module):
+    input_shape = (5,)
+
+    def __init__(self, surrogate: nn.Surrogate, reset: str, detach: bool) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 7)
+        self.lif = nn.LIF.from_decay(0.8, dt=1e-3, surrogate=surrogate, reset=reset, detach_reset=detach)
+        self.out = nn.Linear(7, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.lif(self.fc(x)))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
+@pytest.mark.parametrize(("reset", "detach"), [("value", True), ("subtract", True), ("subtract", False)])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+def test_gradients_are_the_model_s(target: str, reset: str, detach: bool, surrogate: nn.Surrogate) -> None:
+    torch.manual_seed(0)
+    model = Net(surrogate, reset, detach)
+    emitted = snnir.compile(snnir.load(model), target=target).module().double()
+    model = model.double()
+    x = torch.rand(12, 3, 5, dtype=torch.float64) * 2
+    for module in (model, emitted):
+        module(x).square().sum().backward()
+    wanted = model.fc.weight.grad
+    assert wanted is not None
+    assert wanted.abs().max() > 1e-3
+    torch.testing.assert_close(emitted.fc.weight.grad, wanted, rtol=1e-5, atol=1e-8)
