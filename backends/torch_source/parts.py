@@ -308,7 +308,11 @@ class Delay(nn.Module):
         keep(self, delay=delay)
 
     def forward(self, x: Tensor) -> Tensor:
-        then = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1)) - whole_steps(self.delay)
+        steps = whole_steps(self.delay)
+        first = int(steps.flatten()[0])
+        if bool((steps == first).all()):
+            return torch.cat([torch.zeros_like(x[:first]), x])[: len(x)]
+        then = torch.arange(len(x), device=x.device).view(-1, *[1] * (x.dim() - 1)) - steps
         then = then.expand(x.shape)
         return torch.where(then >= 0, x.gather(0, then.clamp(min=0)), 0)
 

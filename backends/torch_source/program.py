@@ -59,6 +59,12 @@ class Program:
         self.last_use = self._last_uses()
         self.readers = {n: {self._unit_of[e.target] for e in self.graph.outgoing[n]} for n in self.graph.ops}
         self.rate = self._rates()
+        self.position = {name: i for i, name in enumerate(self.plan.order)}
+        self._ending: dict[int, list[str]] = {}
+        for name, k in self.last_use.items():
+            if k >= 0 and not isinstance(self.graph[name], ops.Output) and self._unit_of[name] != k:
+                self._ending.setdefault(k, []).append(name)
+        self._rests: dict[str, str | None] = {}  # op -> variable of its value before step 0; None for zeros
         self.holder: str | None = None  # the op whose value `x` is
         self.sizes: set[str] = set()
 
@@ -122,8 +128,8 @@ class Program:
     def _forget(self, k: int) -> None:
         """Deletes values that were read for the last time, unless the end is near anyway."""
         if k + 3 < len(self.units):
-            dead = [n for n, v in self.variables.items() if v != "x" and self.last_use[n] == k]
-            dead = [self.variables[n] for n in dead if n not in self.graph.inputs]
+            dead = [self.variables[n] for n in self._ending.get(k, ()) if n not in self.graph.inputs]
+            dead = [v for v in dead if v != "x"]
             self.lines += [f"del {', '.join(dead)}"] if dead else []
 
     def _steps(self, name: str) -> str:
@@ -139,14 +145,11 @@ class Program:
 
     def _loop(self, k: int, unit: Group) -> None:
         members = set(unit.ops)
-        late = [e.source for e in self.plan.back_edges if e.source in members]
+        late = {e.source for e in self.plan.back_edges if e.source in members}
         shown = [n for n in unit.ops if self.readers[n] - {k}]
         self.lines.append(f"# On a cycle, so step by step: {', '.join(unit.ops)}.")
         outside, given = self._outside(unit, members)
-        zeros = {n: self._rest(n) for n in unit.ops if n in late}
-        for name in unit.ops:
-            if name in zeros:
-                self.lines += fitted(f"{self.locals[name]} = ", zeros[name], 0)
+        self._before(unit, late)
         for name in unit.ops:
             if self._has_state(name):
                 self.lines.append(f"{self._extra(name, 'state')} = None")
@@ -181,9 +184,9 @@ class Program:
 
     def _now(self, name: str, port: str, edges: tuple[Edge, ...]) -> str:
         """The name of what arrives from outside in one step."""
-        if len(edges) > 1:
+        source, *others = (edge.source for edge in edges)
+        if others:
             return self._extra(name, f"{port}_now")
-        source = edges[0].source
         return "x_now" if source == self.graph.inputs[0] == self.holder else self._extra(source, "now")
 
     def _head(self, unit: Group, given: dict[str, str]) -> list[str]:
@@ -212,16 +215,21 @@ class Program:
 
     # -- values before the first step --------------------------------------------------------------------------------
 
-    def _rest(self, name: str) -> str:
-        """The value (B, *shape) of an op before step 0: inputs 0, no spikes, membranes at their start."""
-        zero = f"{self.variables[self.graph.inputs[0]]}.new_zeros({self._shape(name)})"
-        return self._rest_or_none(name) or zero
+    def _before(self, unit: Group, late: set[str]) -> None:
+        """Gives the sources of back edges their values before step 0: inputs 0, no spikes, membranes at their start."""
+        for name in unit.ops:
+            if name in late:
+                value = self._rest(name) or self._zeros(name)
+                self.lines += fitted(f"{self.locals[name]} = ", value, 0)
+
+    def _zeros(self, name: str) -> str:
+        return f"{self.variables[self.graph.inputs[0]]}.new_zeros({self._shape(name)})"
 
     def _shape(self, name: str) -> str:
         return ", ".join([self._batch(), *map(str, self.graph.shapes[name])])
 
-    def _rest_or_none(self, name: str) -> str | None:
-        """As `_rest`; None for zeros."""
+    def _rest(self, name: str) -> str | None:
+        """The value (B, *shape) of an op before step 0 as source; None for zeros."""
         op, semantics = self.graph[name], self.graph.semantics
         if isinstance(op, Neuron):
             if isinstance(op, SpikingNeuron) or "v_leak" not in op.arrays or semantics.start == "zero":
@@ -240,15 +248,21 @@ class Program:
         # `forward`, not a call: hooks are for the values of steps.
         return f"self.{self.attributes[name]}.forward({', '.join(given)})"
 
-    def _zeros(self, name: str) -> str:
-        return f"{self.variables[self.graph.inputs[0]]}.new_zeros({self._shape(name)})"
-
     def _rest_at(self, name: str, port: str) -> str | None:
         """The sum at a port; a source that runs later than the op itself counts as 0."""
-        position = {n: i for i, n in enumerate(self.plan.order)}
         sources = [e.source for e in self.graph.incoming[name] if e.port == port]
-        known = [self._rest_or_none(s) for s in sources if position[s] < position[name]]
+        known = [self._rest_variable(s) for s in sources if self.position[s] < self.position[name]]
         return " + ".join(value for value in known if value) or None
+
+    def _rest_variable(self, name: str) -> str | None:
+        """As `_rest`, but as a variable that is assigned once."""
+        if name not in self._rests:
+            value = self._rest(name)
+            if value is not None:
+                self.lines += fitted(f"{self._extra(name, 'rest')} = ", value, 0)
+                value = self._extra(name, "rest")
+            self._rests[name] = value
+        return self._rests[name]
 
     # -- time --------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     appendix = dialect.appendix()
     taken = names("\n".join([*beside, appendix])) | names("\n".join(_imports(dialect))) | {"Model", "DT"}
     model = _model(graph, dialect, layers, attributes, frozenset(taken))
-    body = "\n\n\n".join([model, *beside, *([appendix] if appendix else [])])
-    imports = "\n".join(_grouped(_imports(dialect), used(body)))
+    extras = [*beside, *([appendix] if appendix else [])]
+    needed = used("\n".join(extras)) | set(re.findall(r"(?<![\w.\"'])[A-Za-z_]\w*", model))
+    body = "\n\n\n".join([model, *extras])
+    imports = "\n".join(_grouped(_imports(dialect), needed))
     head = "\n\n".join([_header(graph, dialect), imports, *_constants(graph)])
     return Source(f"{head}\n\n\n{body}\n", layers)
 

@@ -55,3 +55,24 @@ def gradients(graph: Graph, target: str) -> dict[str, torch.Tensor]:
     (model(x) * weight).sum().backward()
     named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return {"input": x.grad, **named} if x.grad is not None else named
+
+
+def test_time_constants_can_be_trained() -> None:
+    """A neuron parameter that is made an nn.Parameter gets the same, finite gradient from every framework."""
+    for kind in ("conv2d-flatten", "recurrence-affine", "cubalif", "li-readout"):
+        graph = spiking_with(make_graph(4, kind, "disc", dtype=np.float64), surrogate="atan", detach_reset=True)
+        found: dict[str, dict[str, torch.Tensor]] = {}
+        for target in FAMILY:
+            model = built(graph, target).module(torch.float64)
+            for name, buffer in list(model.named_buffers()):
+                layer, _, field = name.rpartition(".")
+                if field in ("tau", "tau_mem", "tau_syn", "v_threshold"):
+                    setattr(model.get_submodule(layer), field, torch.nn.Parameter(buffer))
+            model(x_of(graph)).square().sum().backward()
+            found[target] = {n: p.grad for n, p in model.named_parameters() if n.partition(".")[2] != "weight"}
+        for target in ("norse", "snntorch"):
+            for name, expected in found["torch"].items():
+                scale = float(expected.abs().max())
+                assert np.isfinite(scale)
+                torch.testing.assert_close(found[target][name], expected, rtol=0, atol=1e-5 * max(scale, 1e-9))
+        assert any("tau" in name and float(g.abs().max()) > 1e-3 for name, g in found["torch"].items())

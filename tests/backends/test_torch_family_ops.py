@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from snnir import ops
 from snnir.graph import Edge, Graph, chain
 from snnir.semantics import Semantics
 from tests.backends.family import FAMILY, same_everywhere
+from tests.passes.strategies import BUILDERS, graphs
 
 pytestmark = pytest.mark.oracle
 RNG = np.random.default_rng(7)
@@ -160,3 +163,10 @@ def test_membranes_that_reset_above_their_threshold(target: str) -> None:
             scale = ops.Scale(scale=np.float64(3.0))
             graph = chain(ops.Input(shape=(4,)), scale, neuron, ops.Output(), semantics=semantics)
             assert same_everywhere(graph, target, steps=30) > 5
+
+
+@pytest.mark.parametrize("target", FAMILY)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=graphs(sorted(BUILDERS), max_ops=9), seed=st.integers(0, 1000))
+def test_random_graphs_of_both_dialects(target: str, graph: Graph, seed: int) -> None:
+    same_everywhere(graph, target, seed=seed)
