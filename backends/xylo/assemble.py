@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from snnir.backends.xylo.chip import MAX_WEIGHT
 from snnir.backends.xylo.layout import Plan
 from snnir.backends.xylo.parts import (
     DRIVER_BIAS,
     OUTPUT_RELAY_SHIFT,
     OUTPUT_RELAY_THRESHOLD,
     OUTPUT_RELAY_WEIGHT,
+    STARTER_BIAS,
+    STARTER_SPIKES,
 )
 from snnir.backends.xylo.quantise import Cells, Shifts
 from snnir.ops import Array
@@ -50,6 +53,8 @@ def assemble(plan: Plan, cells: Mapping[str, Cells], shifts: Shifts, dt: float) 
             matrix[feed.matrix][np.ix_(feed.pre, feed.post)] += weight
         if cell.ideal.driver is not None:
             matrix[cell.ideal.driver.matrix][cell.ideal.driver.pre, cell.ideal.driver.post] += cell.driving
+        if cell.ideal.starter is not None:
+            rec[cell.ideal.starter.pre, cell.ideal.starter.post] += cell.starting
         if name not in plan.outputs:
             ids = place[name].ids
             rec[ids, ids] += cell.returning
@@ -60,6 +65,10 @@ def assemble(plan: Plan, cells: Mapping[str, Cells], shifts: Shifts, dt: float) 
             hidden["threshold"][block.ids], hidden["dash_mem"][block.ids] = 1 << unit, 0
         elif block.kind == "driver":
             hidden["threshold"][block.ids] = hidden["bias"][block.ids] = DRIVER_BIAS
+        elif block.kind == "starter":
+            rec[block.ids, block.ids] = rec[place["driver"].ids, block.ids] = -MAX_WEIGHT
+            hidden["bias"][block.ids], hidden["dash_mem"][block.ids] = STARTER_BIAS, 0
+            hidden["threshold"][block.ids] = STARTER_BIAS // STARTER_SPIKES
     for wire in plan.relays:
         shift = shifts.of(wire.matrix)
         matrix[wire.matrix][wire.pre, wire.post] = 1 << unit + 1 - shift

@@ -15,7 +15,17 @@ from snnir.backends.xylo.calibrate import calibrate, choose_shifts
 from snnir.backends.xylo.chip import MAX_SHIFT, Chip
 from snnir.backends.xylo.layout import Plan
 from snnir.backends.xylo.mapping import plan
-from snnir.backends.xylo.quantise import Cells, Ideal, Shifts, assumed_peaks, best_shifts, ideals, quantise, scale_limit
+from snnir.backends.xylo.quantise import (
+    Cells,
+    Ideal,
+    Shifts,
+    assumed_peaks,
+    best_shifts,
+    ideals,
+    lifted,
+    quantise,
+    scale_limit,
+)
 from snnir.backends.xylo.report import describe
 from snnir.backends.xylo.retime import RANGE, best_ratio, rebinned, retimed, retimed_lesson
 from snnir.backends.xylo.teacher import Lesson, kept, teach
@@ -88,6 +98,8 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
     if ratio != 1.0:
         found = {n: retimed(i, ratio, graph.semantics.decay) for n, i in found.items()}
         lessons = {n: retimed_lesson(lesson, ratio) for n, lesson in lessons.items()}
+    reach = {n: assumed_peaks(i) if recorded is None else lessons[n].peaks()[1] for n, i in found.items()}
+    found = {n: lifted(i, reach[n]) for n, i in found.items()}
     candidates = _candidates(layout, found, lessons if recorded is not None else None, own_dt * ratio)
     events = as_events(layout, {n: rebinned(x, ratio) for n, x in shown.items()}, clip=ratio != 1.0)
     judged = [_judge(layout, c, lessons, events) for c in candidates]
@@ -132,15 +144,13 @@ def _candidates(
         limits = {n: scale_limit(i, assumed_peaks(i)) for n, i in found.items()}
         shifts = best_shifts(found, limits, _RELAYS_APART if layout.relays else MAX_SHIFT)
         return [_plain(layout, found, limits, shifts, dt)]
-    limits = {n: scale_limit(i, lessons[n].peaks()) for n, i in found.items()}
-    apart = _RELAYS_APART if layout.relays else MAX_SHIFT
-    shifts, tried = choose_shifts(found, best_shifts(found, limits, apart), limits, lessons, apart)
+    choice = choose_shifts(found, lessons, _RELAYS_APART if layout.relays else MAX_SHIFT)
     cells, methods = {}, {}
     for name, ideal in found.items():
-        cells[name], methods[name] = calibrate(ideal, shifts, limits[name], lessons[name])
-    steps = {"shifts": tried, "deviation_by_method": methods}
-    fitted = _Candidate("calibrated", cells, assemble(layout, cells, shifts, dt), steps)
-    return [_plain(layout, found, limits, shifts, dt), fitted]
+        cells[name], methods[name] = calibrate(ideal, choice.shifts, choice.limits[name], lessons[name])
+    steps = {"shifts": [dict(t) for t in choice.tried], "deviation_by_method": methods}
+    fitted = _Candidate("calibrated", cells, assemble(layout, cells, choice.shifts, dt), steps)
+    return [_plain(layout, found, choice.limits, choice.shifts, dt), fitted]
 
 
 def _plain(

@@ -18,14 +18,14 @@ time as well as wrong counts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from snnir.backends.xylo.chip import MAX_BIAS, MAX_SHIFT, MAX_SPIKES, MAX_STATE
-from snnir.backends.xylo.parts import dash_decay, ideal_dash, nearest_dash
-from snnir.backends.xylo.quantise import Cells, Ideal, Shifts, quantise
+from snnir.backends.xylo.parts import STARTER_SPIKES, dash_decay, ideal_dash, nearest_dash
+from snnir.backends.xylo.quantise import Cells, Ideal, Shifts, best_shifts, quantise, scale_limit
 from snnir.backends.xylo.teacher import Lesson
 from snnir.ops import Array
 
@@ -58,6 +58,7 @@ def forced(variants: Sequence[Cells], lesson: Lesson, resets: Array | None = Non
     returning = returning << np.array([c.back for c in variants], np.int32)[:, None, None]
     cap = 1 if ideal.is_output else MAX_SPIKES
     i, v, fired = (np.zeros(shape, np.int32) for _ in range(3))
+    i += np.stack([STARTER_SPIKES * (c.starting << c.back) for c in variants])[:, None].astype(np.int32)
     counts = np.zeros((steps, *shape), np.int16)
     membranes = None if resets is None else np.zeros((steps, *shape), np.int32)
     for t in range(steps):
@@ -109,39 +110,57 @@ def deviation(counts: Array, wanted: Array) -> Array:
 # -- step 1 ------------------------------------------------------------------------------------------------------------
 
 
-def choose_shifts(
-    all_ideals: Mapping[str, Ideal],
-    start: Shifts,
-    limits: Mapping[str, Array],
-    lessons: Mapping[str, Lesson],
-    apart: int = MAX_SHIFT,
-) -> tuple[Shifts, list[dict[str, float]]]:
-    """The shifts around `start` with the least deviation, each population forced; and all that were tried.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Weight shifts, the largest scales (`scale_limit`) that go with them, and what was tried, with its deviation."""
+
+    shifts: Shifts
+    limits: Mapping[str, Array]
+    tried: tuple[Mapping[str, float], ...]
+
+
+def choose_shifts(all_ideals: Mapping[str, Ideal], lessons: Mapping[str, Lesson], apart: int = MAX_SHIFT) -> Choice:
+    """The shifts and scales with the least deviation, each population forced.
 
     `apart`: as in `best_shifts`.
     """
     tried: list[dict[str, float]] = []
-    found = start
-    hidden = [i for i in all_ideals.values() if not i.is_output]
-    outputs = [i for i in all_ideals.values() if i.is_output]
-    for members, names in ((hidden, ("into", "rec")), (outputs, ("out",))):
+    found, limits = Shifts(), dict[str, Array]()
+    levels = range(max((len(lesson.peaks()) for lesson in lessons.values()), default=0))
+    allowed = [{n: scale_limit(i, lessons[n].peaks()[k]) for n, i in all_ideals.items()} for k in levels]
+    for members, names in ((_hidden(all_ideals), ("into", "rec")), (_outputs(all_ideals), ("out",))):
         used = [n for n in names if _uses(members, n)]
         if not used:
+            limits.update({i.name: allowed[0][i.name] for i in members})
             continue
-        options = [
-            replace(found, **dict(zip(used, values, strict=True)))
-            for values in product(*(_around(getattr(found, n)) for n in used))
-        ]
-        options = [s for s in options if abs(s.into - s.rec) <= apart]
-        total = np.zeros(len(options))
-        for ideal in members:
-            variants = [quantise(ideal, shifts, limits[ideal.name]) for shifts in options]
-            lesson = lessons[ideal.name]
-            total += deviation(forced(variants, lesson)[0], lesson.wanted).sum(axis=1)
-        for shifts, value in zip(options, total.tolist(), strict=True):
-            tried.append({**{f"shift_{n}": getattr(shifts, n) for n in used}, "deviation": round(value, 6)})
-        found = options[int(total.argmin())]
-    return found, tried
+        best, chosen = np.inf, found
+        for level, limit in enumerate(allowed):
+            start = best_shifts(all_ideals, limit, apart)
+            options = [
+                replace(found, **dict(zip(used, values, strict=True)))
+                for values in product(*(_around(getattr(start, n)) for n in used))
+            ]
+            options = [s for s in options if abs(s.into - s.rec) <= apart]
+            total = np.zeros(len(options))
+            for ideal in members:
+                variants = [quantise(ideal, shifts, limit[ideal.name]) for shifts in options]
+                lesson = lessons[ideal.name]
+                total += deviation(forced(variants, lesson)[0], lesson.wanted).sum(axis=1)
+            for shifts, value in zip(options, total.tolist(), strict=True):
+                tried.append({**{f"shift_{n}": getattr(shifts, n) for n in used}, "room": level, "deviation": value})
+            if total.min() < best:
+                best, chosen = float(total.min()), options[int(total.argmin())]
+                limits.update({i.name: limit[i.name] for i in members})
+        found = chosen
+    return Choice(found, limits, tuple(tried))
+
+
+def _hidden(all_ideals: Mapping[str, Ideal]) -> list[Ideal]:
+    return [i for i in all_ideals.values() if not i.is_output]
+
+
+def _outputs(all_ideals: Mapping[str, Ideal]) -> list[Ideal]:
+    return [i for i in all_ideals.values() if i.is_output]
 
 
 def _uses(members: Sequence[Ideal], name: str) -> bool:
@@ -201,13 +220,14 @@ def _fit(variants: Sequence[Cells], lesson: Lesson) -> tuple[Array, Array, Array
     membranes = forced(variants, lesson, resets=wanted)[1]
     assert membranes is not None
     scale = np.stack([c.scale for c in variants])[:, None]
-    threshold = np.stack([c.threshold for c in variants])[:, None] / scale
+    offset = np.stack([c.offset for c in variants])[:, None]
+    taken = np.stack([-(c.returning << c.back) if ideal.direct else c.threshold for c in variants])[:, None] / scale
     decay = dash_decay(np.stack([c.leak for c in variants]))[:, None]
     reset, rise = np.zeros(membranes.shape[1:]), np.zeros_like(decay)
     sums = np.zeros((6, *decay[:, 0].shape))
     for t, fired in enumerate(wanted):
         rise = np.ones_like(decay) if ideal.direct else decay * rise + 1.0
-        x = membranes[t] / scale + threshold * reset
+        x = (membranes[t] - offset) / scale + taken * reset
         y = lesson.membrane[t] + ideal.take * reset
         w = near[t]
         wx, wr, wy = w * x, w * rise, w * y
@@ -240,7 +260,8 @@ def by_spikes(best: Cells, lesson: Lesson) -> Cells:
 
 def _thresholds(best: Cells) -> list[Cells]:
     steps = (0.94, 0.97, 0.985, 1.015, 1.03, 1.06)
-    return [replace(best, threshold=np.clip(np.rint(best.threshold * f), 1, MAX_STATE).astype(int)) for f in steps]
+    levels = [best.offset + np.rint((best.threshold - best.offset) * f) for f in steps]
+    return [replace(best, threshold=np.clip(level, best.offset + 1, MAX_STATE).astype(int)) for level in levels]
 
 
 def _biases(best: Cells) -> list[Cells]:
@@ -270,5 +291,5 @@ def _merge(variants: Sequence[Cells], choice: Array) -> Cells:
 
     first = variants[0]
     weights = tuple(np.stack([c.weights[k] for c in variants])[choice, :, where].T for k in range(len(first.weights)))
-    names = ("dash_mem", "dash_syn", "scale", "threshold", "bias", "returning", "driving")
+    names = ("dash_mem", "dash_syn", "scale", "threshold", "bias", "returning", "driving", "starting", "offset")
     return Cells(first.ideal, first.shifts, weights=weights, **{name: of(name) for name in names})

@@ -15,7 +15,7 @@ from snnir.ops import Array
 from snnir.semantics import Semantics
 
 Matrix = Literal["in", "rec", "out"]
-Kind = Literal["current", "direct", "relay", "driver"]
+Kind = Literal["current", "direct", "relay", "driver", "starter"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Block:
 
     Attributes:
         name: the population's, or the relayed source's with `~n` for the n-th relay.
-        kind: 'current' CubaLIF neurons; 'direct' neurons without synaptic current (`parts.DIRECT`); relays; drivers.
+        kind: 'current' CubaLIF neurons; 'direct' LIF and IF neurons; relays, drivers, starters (`parts`).
         first, size: ids.
         lag: steps by which its spikes come later than in the source network.
     """
@@ -75,7 +75,7 @@ class Plan:
         lags: population and output name -> steps late.
         input_delay: steps by which the host must hold back the input, for sources whose input takes a step itself.
         channels: input name -> first channel.
-        feeds, relays, biases: connections (biases: from drivers).
+        feeds, relays, biases, starts: connections (biases: from drivers, starts: from starters).
         faults: what stands in the way of running it; sizes and most connections are there nevertheless.
         bent: the loops that run too slowly, where that is allowed.
     """
@@ -94,6 +94,7 @@ class Plan:
     feeds: tuple[Feed, ...] = ()
     relays: tuple[Wire, ...] = ()
     biases: tuple[Wire, ...] = ()
+    starts: tuple[Wire, ...] = ()
     faults: tuple[Violation, ...] = ()
     bent: tuple[Violation, ...] = ()
 
@@ -134,10 +135,12 @@ class Plan:
         for feed in self.feeds:
             if feed.matrix == "rec":
                 reached[np.ix_(feed.pre, feed.post)] |= feed.weight != 0
-        for wire in (*self.relays, *self.biases):
+        for wire in (*self.relays, *self.biases, *self.starts):
             if wire.matrix == "rec":
                 reached[wire.pre, wire.post] = True
-        own = [block.ids for block in self.blocks if block.kind in ("direct", "relay")]
+        if "starter" in self.block_of:
+            reached[self.block_of["driver"].ids, self.block_of["starter"].ids] = True
+        own = [block.ids for block in self.blocks if block.kind in ("direct", "relay", "starter")]
         for ids in own:  # they take back their own spikes
             reached[ids, ids] = True
         return reached.sum(axis=1)

@@ -1,8 +1,8 @@
 """Where everything goes: input channels, hidden neurons (expansion neurons first and last), outputs, and when.
 
-Besides the network's own there are two kinds of neurons (`snnir.backends.xylo.parts`): *relays*, which hold spikes back
-for a step, where paths of different length must meet or where an output cannot be an output neuron itself; and
-*drivers*, which spike in every step and so deliver biases that the chip's 8-bit neuron bias cannot hold.
+Besides the network's own there are helpers (`snnir.backends.xylo.parts`): *relays* hold spikes back for a step, where
+paths of different length must meet, or stand in for outputs that cannot be output neurons themselves; *drivers* spike
+in every step and so deliver constants that the chip's 8-bit bias cannot hold; *starters* spike in the first step only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from snnir.backends.xylo.approximate import approximation_allowed
 from snnir.backends.xylo.chip import Chip
-from snnir.backends.xylo.layout import Block, Feed, Matrix, Plan, Wire
+from snnir.backends.xylo.layout import Block, Feed, Kind, Matrix, Plan, Wire
 from snnir.backends.xylo.network import Projection, read_network
 from snnir.backends.xylo.parts import needs_driver
 from snnir.backends.xylo.timing import timing
@@ -39,6 +39,11 @@ class _Planner:
         self.semantics = graph.semantics
         self.network = read_network(graph)
         self.faults: list[Violation] = []
+        populations = self.network.populations
+        known = [n for n, p in populations.items() if p.rule is not None]
+        single = self.semantics.spikes_per_step == 1
+        self.lifted = [n for n in known if single and not populations[n].current_based]
+        self.driven = [n for n in known if n in self.lifted or needs_driver(self.network, n, self.semantics)]
         # With the membrane updated before the synapse, a current acts one step after its spike.
         late = {n for n, p in self.network.populations.items() if p.current_based} if self._membrane_first else set()
         self.timing = timing(
@@ -67,7 +72,7 @@ class _Planner:
         lags = {name: self.timing.lags[name] for name in network.populations}
         native = self._native(reads)
         relayed = native is None
-        delay = max(0, -min(lags.values(), default=0))
+        delay = max([0, *(-lag for lag in lags.values()), *(1 - lags[name] for name in self.lifted)])
         lags = {name: lag + delay for name, lag in lags.items()}
         at_input = {**dict.fromkeys(network.inputs, delay - 1), **lags}
         blocks = self._blocks(native or (), lags, at_input)
@@ -97,7 +102,8 @@ class _Planner:
             channels,
             tuple(self._feeds(place, outputs, channels, at_input)),
             tuple(self._relays(place, channels)),
-            tuple(self._biases(place, outputs, at_input)),
+            tuple(self._from_helpers("driver", self.driven, place, outputs, at_input)),
+            tuple(self._from_helpers("starter", self.lifted, place, outputs, at_input)),
             (*network.faults, *self.faults),
             self.timing.slow_loops if bendable else (),
         )
@@ -182,10 +188,7 @@ class _Planner:
             held[p.source] = max(held.get(p.source, 0), self.timing.slack(p))
         for name, count in held.items():
             blocks += [Block(f"{name}~{i}", "relay", network.size(name), at[name] + i) for i in range(1, count + 1)]
-        chunks, levels = self._drivers(native, at)
-        if chunks:
-            blocks.append(Block("driver", "driver", chunks, 0))
-            blocks += [Block(f"driver~{i}", "relay", chunks, i) for i in range(1, levels + 1)]
+        blocks += self._helpers(native, at)
         return self._ordered(blocks, native, lags)
 
     def _ordered(self, blocks: list[Block], native: Sequence[str], lags: Mapping[str, int]) -> tuple[Block, ...]:
@@ -195,7 +198,8 @@ class _Planner:
         read: set[str] = {self.timing.held(p) for p in self.between if p.target in native}
         outputs = self.network.outputs
         read |= {p.source for p in self.network.projections if p.target in outputs and p.source not in native}
-        read |= {self._driver_level(lags[n]) for n in native if needs_driver(self.network, n, self.semantics)}
+        deep = {self._level(n, lags[n]) for n in native if n in self.driven}
+        read |= {f"driver~{level}" if level else "driver" for level in deep}
         group: dict[str, list[Block]] = {"first": [], "both": [], "neither": [], "last": []}
         for block in blocks:
             first, last = block.name in reads_input, block.name in read
@@ -211,45 +215,52 @@ class _Planner:
         starts = np.cumsum([0, *(b.size for b in ordered)]).tolist()
         return tuple(Block(b.name, b.kind, b.size, b.lag, s) for b, s in zip(ordered, starts, strict=False))
 
-    # -- biases ----------------------------------------------------------------------------------------------------
+    # -- drivers and starters --------------------------------------------------------------------------------------
 
-    def _driver_level(self, lag: int) -> str:
-        """The driver, or its relay, whose first spikes arrive when the source network's first step is due."""
-        level = max(0, lag + self._membrane_first - 1)
-        return f"driver~{level}" if level else "driver"
+    def _level(self, name: str, lag: int) -> int:
+        """How many relays hold a driver's first spikes back until the source network's first step is due."""
+        late = self._membrane_first and self.network.populations[name].current_based
+        return max(0, lag + late - 1)
 
-    def _driven(self) -> list[str]:
-        return [n for n in self.network.populations if needs_driver(self.network, n, self.semantics)]
-
-    def _drivers(self, native: Sequence[str], at: Mapping[str, int]) -> tuple[int, int]:
-        """How many drivers, and how many relays behind each."""
-        driven = self._driven()
-        if not driven:
-            return 0, 0
-        names = {n: self._driver_level(at[n]) for n in driven}
-        levels = max(int(name.partition("~")[2] or 0) for name in names.values())
-        targets: dict[str, int] = {}
-        for n in driven:
+    def _helpers(self, native: Sequence[str], at: Mapping[str, int]) -> Iterator[Block]:
+        """Drivers, and starters beside them: as many as their targets need, and relays behind each."""
+        if not self.driven:
+            return
+        levels = {n: self._level(n, at[n]) for n in self.driven}
+        targets: dict[int, int] = {}
+        for n, level in levels.items():
             if n not in native:
-                targets[names[n]] = targets.get(names[n], 0) + self.network.populations[n].size
-        most = max(targets.values(), default=0)
-        return max(1, -(-most // self._per_driver)), levels
+                targets[level] = targets.get(level, 0) + self.network.populations[n].size
+        chunks = max(1, -(-max(targets.values(), default=0) // self._per_helper))
+        kinds: list[Kind] = ["driver", "starter"] if self.lifted else ["driver"]
+        for kind in kinds:
+            yield Block(kind, kind, chunks, 0)
+            deepest = max(levels[n] for n in (self.driven if kind == "driver" else self.lifted))
+            yield from (Block(f"{kind}~{i}", "relay", chunks, i) for i in range(1, deepest + 1))
 
     @property
-    def _per_driver(self) -> int:
-        return self.chip.fan_out - 2  # a driver may also feed its relay, a relay itself
+    def _per_helper(self) -> int:
+        return self.chip.fan_out - 2  # a driver also feeds its relay and its starter; a relay and a starter, themselves
 
-    def _biases(self, place: Mapping[str, Block], outputs: Mapping[str, int], at: Mapping[str, int]) -> Iterator[Wire]:
+    def _from_helpers(
+        self,
+        kind: Kind,
+        names: Sequence[str],
+        place: Mapping[str, Block],
+        outputs: Mapping[str, int],
+        at: Mapping[str, int],
+    ) -> Iterator[Wire]:
         used: dict[str, int] = {}
-        for name in self._driven():
-            level = place[self._driver_level(at[name])]
+        for name in names:
+            level = self._level(name, at[name])
+            block = place[f"{kind}~{level}" if level else kind]
             size = self.network.populations[name].size
             if name in outputs:
-                yield Wire("out", name, np.full(size, level.first), outputs[name] + np.arange(size))
+                yield Wire("out", name, np.full(size, block.first), outputs[name] + np.arange(size))
                 continue
-            slots = used.get(level.name, 0) + np.arange(size)
-            used[level.name] = int(slots[-1]) + 1
-            yield Wire("rec", name, level.first + slots // self._per_driver, place[name].ids)
+            slots = used.get(block.name, 0) + np.arange(size)
+            used[block.name] = int(slots[-1]) + 1
+            yield Wire("rec", name, block.first + slots // self._per_helper, place[name].ids)
 
     # -- connections -----------------------------------------------------------------------------------------------
 

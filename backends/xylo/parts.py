@@ -12,6 +12,13 @@ a spike per threshold that fits into v. Four uses of it:
   does the same for 0 or 1 spikes: 32512 + 16384 saturates to 32767, so i is 16256 or 16384 after a spike and at most
   8192 after none.
 - DRIVER: threshold = bias, so one spike in every step.
+- STARTER: spikes in the first step only; from then on its own spikes and the driver's hold it down.
+
+A hidden neuron spikes as often as its threshold fits into its membrane, the source's once per step. DIRECT neurons do
+as the source: their membrane is lifted by a constant c, their threshold to threshold + c, while a spike still takes off
+the threshold alone. A second spike would need a membrane of 2 threshold + c, and c is chosen so that none gets there.
+The starter brings c, the driver keeps it from leaking away. (For IF neurons nothing leaks, but for the chip's least
+decay of one unit per step.)
 """
 
 from __future__ import annotations
@@ -24,6 +31,8 @@ from snnir.ops import Array
 from snnir.semantics import Decay, Semantics
 
 DRIVER_BIAS = 100
+STARTER_BIAS = 120
+STARTER_SPIKES = 8
 OUTPUT_RELAY_SHIFT = 8
 OUTPUT_RELAY_WEIGHT = 127
 OUTPUT_RELAY_THRESHOLD = 16256

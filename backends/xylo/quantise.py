@@ -14,14 +14,14 @@ remains is for calibration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from snnir.backends.xylo.chip import MAX_BIAS, MAX_SHIFT, MAX_STATE, MAX_WEIGHT
+from snnir.backends.xylo.chip import MAX_BIAS, MAX_DASH, MAX_SHIFT, MAX_STATE, MAX_WEIGHT
 from snnir.backends.xylo.layout import Feed, Matrix, Plan, Wire
-from snnir.backends.xylo.parts import constant_drive, dash_decay, nearest_dash
+from snnir.backends.xylo.parts import STARTER_SPIKES, constant_drive, dash_decay, nearest_dash
 from snnir.ops import Array
 
 EVENTS_PER_STEP = 1.0
@@ -40,7 +40,8 @@ class Ideal:
         constant: what the membrane receives in every step.
         threshold: what the membrane is compared with; take: what a spike takes off it.
         rest: what the chip's zero stands for (v_leak, for DIRECT neurons that start there); start: the membrane's.
-        driver: the wire that brings `constant` as spikes, or None.
+        driver: the wire that brings `constant` as spikes, or None; starter: the one that lifts DIRECT neurons.
+        lift: how far above its value in the source a DIRECT neuron's membrane stands (see `parts`).
         strict: whether the source spikes at v > threshold only.
         late: whether a spike resets at the next step, after the membrane has decayed.
     """
@@ -56,7 +57,9 @@ class Ideal:
     take: Array
     rest: Array
     start: Array
+    lift: Array
     driver: Wire | None
+    starter: Wire | None
     strict: bool
     late: bool
 
@@ -88,7 +91,8 @@ class Cells:
     Attributes:
         shifts: of the matrices that `weights` (one per feed), `returning` and `driving` stand in.
         scale: units of the chip per unit of the source's membrane.
-        returning: DIRECT neurons' weights to themselves; driving: weights from the driver.
+        returning: DIRECT neurons' weights to themselves; driving, starting: weights from driver and starter.
+        offset: what stands on DIRECT neurons' membranes and thresholds, by their lift.
     """
 
     ideal: Ideal
@@ -101,6 +105,8 @@ class Cells:
     weights: tuple[Array, ...]
     returning: Array
     driving: Array
+    starting: Array
+    offset: Array
 
     @property
     def back(self) -> int:
@@ -115,19 +121,22 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """Largest magnitudes (targets,) that states reach, in the source's units."""
+    """Largest magnitudes (targets,) that states reach, in the source's units.
+
+    `room`: what membranes need in any case, in thresholds.
+    """
 
     membrane: Array
     current: Array
+    room: float = 2.0
 
 
 def ideals(plan: Plan) -> dict[str, Ideal]:
-    """The populations of a plan in real numbers."""
-    driven = {wire.target: wire for wire in plan.biases}
-    return {name: _ideal(plan, name, driven.get(name)) for name in plan.network.populations}
+    """The populations of a plan in real numbers, not lifted yet."""
+    return {name: _ideal(plan, name) for name in plan.network.populations}
 
 
-def _ideal(plan: Plan, name: str, driver: Wire | None) -> Ideal:
+def _ideal(plan: Plan, name: str) -> Ideal:
     population = plan.network.populations[name]
     rule = population.rule
     assert rule is not None  # a plan without faults knows the time step
@@ -151,10 +160,19 @@ def _ideal(plan: Plan, name: str, driver: Wire | None) -> Ideal:
         take=rule.threshold,
         rest=rest,
         start=rule.start,
-        driver=driver,
+        lift=np.zeros(population.size),
+        driver=next((w for w in plan.biases if w.target == name), None),
+        starter=next((w for w in plan.starts if w.target == name), None),
         strict=plan.semantics.comparison == ">",
         late=plan.semantics.reset.startswith("delayed"),
     )
+
+
+def lifted(ideal: Ideal, peaks: Peaks, margin: float = 1.1) -> Ideal:
+    """The population with the lift that keeps its membranes below their second spike of a step."""
+    if ideal.starter is None:
+        return ideal
+    return replace(ideal, lift=np.maximum(margin * peaks.membrane - 2.0 * ideal.threshold, 0.0))
 
 
 def amplitudes(ideal: Ideal, dash_syn: Array) -> Array:
@@ -168,14 +186,15 @@ def assumed_peaks(ideal: Ideal) -> Peaks:
     for feed, charge in zip(ideal.feeds, ideal.charge, strict=True):
         rate = EVENTS_PER_STEP if feed.matrix == "in" else SPIKES_PER_STEP
         up, down = up + rate * np.maximum(charge, 0).sum(axis=0), down + rate * np.maximum(-charge, 0).sum(axis=0)
-    most = np.maximum(up, down)
-    return Peaks(np.abs(ideal.threshold) + up, np.zeros_like(most) if ideal.direct else most)
+    if ideal.direct:  # jumps pile up while spikes take them off one by one
+        return Peaks(3.0 * (np.abs(ideal.threshold) + up), np.zeros_like(up))
+    return Peaks(np.abs(ideal.threshold) + up, np.maximum(up, down))
 
 
 def scale_limit(ideal: Ideal, peaks: Peaks) -> Array:
-    """The largest scale (targets,) at which states stay within 16 bits: thresholds, membranes and currents."""
-    largest = np.maximum.reduce([np.abs(ideal.threshold), peaks.membrane, peaks.current])
-    return MAX_STATE / np.maximum(largest, 1e-300)
+    """The largest scale (targets,) at which what `peaks` says stays within 16 bits."""
+    largest = np.maximum.reduce([peaks.room * np.abs(ideal.threshold), peaks.membrane, peaks.current])
+    return MAX_STATE / np.maximum(largest + ideal.lift, 1e-300)
 
 
 def best_shifts(all_ideals: Mapping[str, Ideal], limits: Mapping[str, Array], apart: int = MAX_SHIFT) -> Shifts:
@@ -227,18 +246,16 @@ def quantise(
     extra = np.zeros(ideal.size) if extra is None else extra
     per_charge = amplitudes(ideal, dash_syn)
     wanted = [charge * per_charge for charge in ideal.charge]
-    take = np.zeros(ideal.size)
-    own = _own(ideal)
-    if ideal.direct:
-        take = ideal.take * follow * (per_charge if ideal.late else 1.0)
-    if own is not None:  # the way back joins the population's own recurrent weights
-        wanted[own] = wanted[own] - np.diag(take)
+    take = ideal.take * follow * (per_charge if ideal.late else 1.0) if ideal.direct else np.zeros(ideal.size)
     by_driver = ideal.constant * per_charge if ideal.driver is not None else np.zeros(ideal.size)
+    slow = nearest_dash(ideal.decay_mem) == MAX_DASH  # hardly leaks: nothing need keep a lift up
+    hold = np.where(slow, 0.0, ideal.lift / (2.0**dash_syn - 1.0))
     back = 2.0 ** shifts.of("out" if ideal.is_output else "rec")
     scale = limit / np.maximum(follow, 1.0)
     for feed, weight in zip(ideal.feeds, wanted, strict=True):
         scale = np.minimum(scale, _bound(np.abs(weight).max(axis=0), 2.0 ** shifts.of(feed.matrix)))
-    scale = np.minimum(scale, _bound(np.maximum(take, np.abs(by_driver)), back))
+    largest = np.maximum.reduce([take + _own(ideal, wanted), np.abs(by_driver) + hold, ideal.lift / STARTER_SPIKES])
+    scale = np.minimum(scale, (MAX_WEIGHT - 1) * back / np.maximum(largest, 1e-300))  # sums of two that are rounded
     constant = ideal.constant + (0.0 if ideal.direct else extra)
     if ideal.driver is None and not ideal.direct:
         scale = np.minimum(scale, MAX_BIAS / np.maximum(np.abs(constant), 1e-300))
@@ -249,22 +266,27 @@ def quantise(
         np.clip(np.rint(w * scale / 2.0 ** shifts.of(f.matrix)), -MAX_WEIGHT, MAX_WEIGHT).astype(np.int64)
         for f, w in zip(ideal.feeds, wanted, strict=True)
     ]
-    returning = np.zeros(ideal.size) if own is not None else -np.rint(take * scale / back)
+    holding = np.rint(hold * scale / back)
+    # A state that a constant keeps up rests in the middle of those whose decay is that constant.
+    kept = np.where(holding > 0, holding * back * (2.0**dash_syn - 1.0) + 2.0 ** (dash_syn - 1.0), 0.0)
+    offset = np.rint(np.where(slow, ideal.lift * scale, kept))
     driving = np.rint(by_driver * scale / back)
     left = constant * scale - driving * back * (2.0**dash_syn - 1.0)
     bias = np.zeros(ideal.size) if ideal.direct else np.clip(np.rint(left), -MAX_BIAS, MAX_BIAS)
     level = ideal.threshold * follow - (extra if ideal.direct else 0.0)
     return Cells(
-        ideal,
-        shifts,
-        np.zeros_like(dash_mem) if ideal.direct else dash_mem,
-        dash_syn,
-        scale,
-        integer_threshold(level * scale, ideal.strict),
-        bias.astype(np.int64),
-        tuple(weights),
-        returning.astype(np.int64),
-        driving.astype(np.int64),
+        ideal=ideal,
+        shifts=shifts,
+        dash_mem=np.zeros_like(dash_mem) if ideal.direct else dash_mem,
+        dash_syn=dash_syn,
+        scale=scale,
+        threshold=np.minimum(integer_threshold(level * scale, ideal.strict) + offset, MAX_STATE).astype(np.int64),
+        bias=bias.astype(np.int64),
+        weights=tuple(weights),
+        returning=-np.rint(take * scale / back).astype(np.int64),
+        driving=(driving + holding).astype(np.int64),
+        starting=np.rint(offset / (STARTER_SPIKES * back)).astype(np.int64),
+        offset=offset.astype(np.int64),
     )
 
 
@@ -272,12 +294,13 @@ def _bound(largest: Array, unit: float) -> Array:
     return (MAX_WEIGHT + 0.49) * unit / np.maximum(largest, 1e-300)
 
 
-def _own(ideal: Ideal) -> int | None:
-    """Which feed of a DIRECT population comes from itself, neuron by neuron on the same ids."""
-    for at, feed in enumerate(ideal.feeds):
-        if ideal.direct and feed.matrix == "rec" and np.array_equal(feed.pre, feed.post):
-            return at
-    return None
+def _own(ideal: Ideal, wanted: Sequence[Array]) -> Array:
+    """Magnitude of each neuron's weight to itself, which shares a place with what its spikes take off."""
+    total = np.zeros(ideal.size)
+    for feed, weight in zip(ideal.feeds, wanted, strict=True):
+        if feed.matrix == "rec" and np.array_equal(feed.pre, feed.post):
+            total += np.abs(np.diag(weight))
+    return total
 
 
 def integer_threshold(value: Array, strict: bool) -> Array:

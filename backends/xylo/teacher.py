@@ -41,9 +41,24 @@ class Lesson:
         inputs = tuple(x[:, which] for x in self.inputs)
         return Lesson(inputs, self.wanted[:, which], self.membrane[:, which], self.current[:, which])
 
-    def peaks(self, margin: float = 1.25) -> Peaks:
-        """How far states go, with some room for other input."""
-        return Peaks(*(margin * np.abs(x).max(axis=(0, 1), initial=0.0) for x in (self.membrane, self.current)))
+    def peaks(self, margin: float = 1.25) -> tuple[Peaks, ...]:
+        """How far states go, with some room for other input; from all there is to the least that matters.
+
+        Where inhibition drives a membrane far below, it may end at the lowest number; where a current is far above
+        what it takes to spike, it may end at the highest. And where a membrane ends below twice its threshold, a
+        neuron spikes once per step, as in the source, and not several times.
+        """
+        high = margin * self.membrane.max(axis=(0, 1), initial=0.0)
+        low = -margin * self.membrane.min(axis=(0, 1), initial=0.0)
+        current = margin * np.abs(self.current).max(axis=(0, 1), initial=0.0)
+        none = np.zeros_like(high)
+        return (
+            Peaks(np.maximum(high, low), current),
+            Peaks(high, current),
+            Peaks(high, none),
+            Peaks(none, none),
+            Peaks(none, none, room=1.25),
+        )
 
 
 def teach(
