@@ -26,24 +26,22 @@ def targets() -> list[Target]:
 
 def short_table() -> str:
     """One row per target: for the README."""
-    rows = [
-        "| target | what it is | NIR ops | snn ops | reset | step rule | design rules |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = ["| target | what it is | runs on | NIR ops | snn ops | reset | one step |", "|---|---|---|---|---|---|---|"]
     for target in targets():
-        semantics = target.semantics
-        reset = "value, subtract" if "reset" in target.adapts else semantics.reset
-        rule = "follows the network" if "decay" in target.adapts else f"{semantics.decay}, {semantics.number_format}"
+        floats = target.semantics.number_format.startswith("float")
+        reset = "value, subtract" if floats else target.semantics.reset
+        rule = "the network's, exactly" if floats else f"{target.semantics.number_format}, bit-exact simulator"
+        runs = f"`{target.package}`" if target.package else "snnir itself"
         rows.append(
-            f"| `{target.name}` | {target.title} | {_share(target, NIR_OPS)} | {_share(target, SNN_OPS)} "
-            f"| {reset} | {rule} | {len(target.rules)} |"
+            f"| `{target.name}` | {target.title} | {runs} | {_share(target, NIR_OPS)} | {_share(target, SNN_OPS)} "
+            f"| {reset} | {rule} |"
         )
     return "\n".join(rows)
 
 
 def _share(target: Target, kinds: tuple[type[Op], ...]) -> str:
     taken = sum(kind in target.ops for kind in kinds)
-    return "all" if taken == len(kinds) else f"{taken} of {len(kinds)}" if taken else "lowered"
+    return "all" if taken == len(kinds) else f"{taken} of {len(kinds)}" if taken else "lowered, or refused"
 
 
 def op_table() -> str:
