@@ -25,20 +25,23 @@ bench: .venv/.bench-ready
 	$(BIN)/python benchmarks/xylo_quantisation.py
 	$(BIN)/python benchmarks/compile_time.py
 
-# PyTorch comes first and alone, so that nothing else chooses another build of it. Norse asks for torchvision, which
-# its neuron layers never import and which would replace that build, so it is installed without its requirements.
+# PyTorch comes first and alone, so that nothing else chooses another build of it. Norse and SpikingJelly ask for
+# torchvision, which what we use of them never imports and which would replace that build: so they are installed without
+# their requirements, and the few of those that they do import are named.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0
+
 .venv/.ready: pyproject.toml Makefile
 	test -L snnir/backends || { echo "snnir/backends must be a symbolic link (git config core.symlinks true)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'norse==1.1.0'
+	$(PIP) '$(TORCH)'
+	$(PIP) '$(TORCH)' --editable '.[dev]' loguru requests SciencePlots tqdm
+	$(PIP) --no-deps norse==1.1.0 spikingjelly==2.0.0
 	touch $@
 
-# What only the benchmarks compare with.
+# Rockpool is only compared with in a benchmark.
 .venv/.bench-ready: .venv/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' 'rockpool==3.1.0' tqdm loguru SciencePlots requests
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'spikingjelly==2.0.0'
+	$(PIP) '$(TORCH)' rockpool==3.1.0
 	touch $@
 
 clean:
