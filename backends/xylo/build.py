@@ -119,7 +119,7 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
             "batch": int(events.shape[1]),
             "chosen": candidates[chosen].name,
             "candidates": [{"name": c.name, **j} for c, j in zip(candidates, judged, strict=True)],
-            "tried": candidates[chosen].tried,
+            "tried": candidates[-1].tried,
         },
         time={"dt": own_dt * ratio, "network_dt": own_dt, "best_dt": own_dt * best},
     )

@@ -168,7 +168,7 @@ def _ideal(plan: Plan, name: str) -> Ideal:
     )
 
 
-def lifted(ideal: Ideal, peaks: Peaks, margin: float = 1.1) -> Ideal:
+def lifted(ideal: Ideal, peaks: Peaks, margin: float = 1.5) -> Ideal:
     """The population with the lift that keeps its membranes below their second spike of a step."""
     if ideal.starter is None:
         return ideal
@@ -193,8 +193,10 @@ def assumed_peaks(ideal: Ideal) -> Peaks:
 
 def scale_limit(ideal: Ideal, peaks: Peaks) -> Array:
     """The largest scale (targets,) at which what `peaks` says stays within 16 bits."""
-    largest = np.maximum.reduce([peaks.room * np.abs(ideal.threshold), peaks.membrane, peaks.current])
-    return MAX_STATE / np.maximum(largest + ideal.lift, 1e-300)
+    before = dash_decay(nearest_dash(ideal.decay_syn))  # a current must fit before its decay, too
+    membrane = np.maximum(peaks.room * np.abs(ideal.threshold), peaks.membrane) + ideal.lift
+    largest = np.maximum(membrane / (before if ideal.direct else 1.0), peaks.current / before)
+    return MAX_STATE / np.maximum(largest, 1e-300)
 
 
 def best_shifts(all_ideals: Mapping[str, Ideal], limits: Mapping[str, Array], apart: int = MAX_SHIFT) -> Shifts:
@@ -209,8 +211,10 @@ def best_shifts(all_ideals: Mapping[str, Ideal], limits: Mapping[str, Array], ap
             largest = np.abs(charge).max(axis=0) * per_charge
             used = largest > 0
             rooms[feed.matrix].append(np.log2(limits[ideal.name][used] * largest[used] / MAX_WEIGHT))
-        if ideal.direct:
-            rooms["rec"].append(np.log2(limits[ideal.name] * ideal.threshold / MAX_WEIGHT))
+        helped = np.abs(ideal.constant) * per_charge if ideal.driver is not None else np.zeros(ideal.size)
+        helped = np.maximum(helped, ideal.threshold) if ideal.direct else helped
+        used = helped > 0
+        rooms["out" if ideal.is_output else "rec"].append(np.log2(limits[ideal.name][used] * helped[used] / MAX_WEIGHT))
     found: dict[Matrix, int] = {}
     for matrix, room in rooms.items():
         middle = float(np.median(np.concatenate(room))) if room and sum(map(len, room)) else 0.0
