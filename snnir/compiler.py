@@ -140,7 +140,12 @@ class CompileResult:
 
         outputs, recorded = self.artifact.run(as_inputs(self.source, x), tuple(record or ()))
         values: Any = next(iter(outputs.values())) if len(outputs) == 1 else outputs
-        return values if record is None else (values, recorded)
+        return values if record is None else (values, {name: self._shaped(name, v) for name, v in recorded.items()})
+
+    def _shaped(self, name: str, value: Array) -> Array:
+        """A recorded value (T, B, ...) in the shape that its op has in the source: passes may have flattened it."""
+        shape = self.source.shapes.get(name)
+        return value if shape is None else value.reshape(*value.shape[:2], *shape)
 
     def module(self) -> Any:
         """The emitted module, live and trainable (targets of the PyTorch family).
