@@ -124,11 +124,7 @@ class _Writer:
         detached = n.detach_reset(self.op) is True
         if self.semantics.reset == "value":
             return self.function(_DETACHED_VALUE, "reset_value_detached") if detached else ""
-        if self.semantics.comparison == ">=":
-            # p.v_th is then the float just below the threshold; what is subtracted goes in as p.v_reset.
-            text = _SUBTRACT.replace("Z", "z.detach()" if detached else "z")
-            return self.function(text, "reset_by_threshold")
-        return self.function(_DETACHED_SUBTRACT, "reset_subtract_detached") if detached else "norse.reset_subtract"
+        return self.function(_SUBTRACT.replace("Z", "z.detach()" if detached else "z"), "reset_by_threshold")
 
     def function(self, text: str, stem: str) -> str:
         return self.classes.add(stem, text)
@@ -138,16 +134,27 @@ class _Writer:
         return f"1 / self.{tau}" if self.semantics.decay == "euler" else f"-torch.expm1(-DT / self.{tau}) / DT"
 
     def scaled(self, factor: str, tau: str, x: str) -> str:
-        """The input by which Norse's step adds what ours adds."""
+        """The input by which Norse's step adds what ours adds; `factor` names a parameter."""
         if self.semantics.gain == "ode":
-            return f"{factor} * {x}"
+            return x if self.is_one(factor) else f"self.{factor} * {x}"
         if self.semantics.decay == "euler":
-            return f"{factor} * self.{tau} / DT * {x}"
-        return f"{factor} / -torch.expm1(-DT / self.{tau}) * {x}"
+            return f"self.{factor} * self.{tau} / DT * {x}"
+        return f"self.{factor} / -torch.expm1(-DT / self.{tau}) * {x}"
+
+    def is_one(self, factor: str) -> bool:
+        """Whether a gain can be left out (`assumptions` then holds it to 1)."""
+        return self.semantics.gain == "ode" and bool((getattr(self.op, factor) == 1).all())
+
+    def assumptions(self) -> list[str]:
+        """The statement that holds parameters to what the class takes for granted."""
+        given = ("r", "w_in") if n.current_based(self.op) else () if isinstance(self.op, IF) else ("r",)
+        ones = [f"self.{name} == 1" for name in given if self.is_one(name)]
+        self.classes.need(*(["fits"] if ones else []))
+        return [f"    fits({', '.join(ones)})"] if ones else []
 
     def spike_parameters(self) -> list[str]:
         reset = self.reset()
-        drop = self.semantics.reset == "subtract" and self.semantics.comparison == ">="
+        drop = self.semantics.reset == "subtract"
         return [
             f"v_th={_threshold('v_threshold', self.semantics, self.classes)}",
             f"v_reset=self.{'v_threshold' if drop else 'v_reset'}",
@@ -214,24 +221,29 @@ class _Writer:
             '    """Norse\'s parameters and the state before the first step."""',
             f"    self.p = {first}",
             *(f"    {line}" for line in more),
+            *self.assumptions(),
             f"    return {self.state()}",
         ]
-        return n.class_text(f"NAME({cell})", doc, [init, start, self.loop("super().forward(current, state)")])
+        return n.class_text(
+            f"NAME({cell})", doc, [init, start, self.loop(f"super().forward({self.x('current')}, state)")]
+        )
 
-    def x(self) -> str:
+    def x(self, x: str) -> str:
+        """The input of the (first) cell."""
+        if n.current_based(self.op):
+            return self.scaled("w_in", "tau_syn", x)
         if isinstance(self.op, IF):
-            return f"{n.gain(self.op, self.semantics)} * x"
-        return self.scaled("self.r", "tau", "x")
+            return f"{n.gain(self.op, self.semantics)} * {x}"
+        return self.scaled("r", "tau", x)
 
     def loop(self, step: str) -> list[str]:
-        current = self.scaled("self.w_in", "tau_syn", "x") if n.current_based(self.op) else self.x()
         return [
             "def forward(self, x: Tensor) -> Tensor:",
             "    state, out = self.start(), []",
-            f"    for current in {current}:",
+            "    for current in x:",
             f"        y, state = {step}",
             "        out.append(y)",
-            "    return torch.stack(out)",
+            "    return torch.cat(out).unflatten(0, x.shape[:2])",
         ]
 
     def current_based(self, doc: list[str]) -> str:
@@ -251,13 +263,14 @@ class _Writer:
             f"    self.synapse.p = norse.LIBoxParameters(tau_mem_inv={self.inverse('tau_syn')}, v_leak={zero})",
             f"    self.membrane.p = {first}",
             *(f"    {line}" for line in more),
+            *self.assumptions(),
             f"    return norse.LIBoxState(v={zero}), {self.state()}",
         ]
         step = [
             "def step(self, x: Tensor, state):",
             "    synapse, membrane = state",
-            "    i, synapse = self.synapse(x, synapse)",
-            f"    y, membrane = self.membrane({self.scaled('self.r', 'tau_mem', 'i')}, membrane)",
+            f"    i, synapse = self.synapse({self.x('x')}, synapse)",
+            f"    y, membrane = self.membrane({self.scaled('r', 'tau_mem', 'i')}, membrane)",
             "    return y, (synapse, membrane)",
         ]
         return n.class_text("NAME(nn.Module)", doc, [init, start, step, self.loop("self.step(current, state)")])
@@ -269,24 +282,20 @@ class _Writer:
             gain = n.times("DT" if self.semantics.gain == "ode" else "", "self.r")
             lines = [f"    v = {gain} * x if state is None else state + {gain} * x", "    return v, v"]
         elif isinstance(self.op, (CubaLI, CubaLIF)):
-            x = self.scaled("self.w_in", "tau_syn", "x")
-            lines = [f"    return self.step({x}, self.start() if state is None else state)"]
+            lines = ["    return self.step(x, self.start() if state is None else state)"]
         else:
-            given = f"{self.x()}, self.start() if state is None else state"
+            given = f"{self.x('x')}, self.start() if state is None else state"
             lines = [f"    return {self.uses()}.forward(self, {given})"]
         return n.class_text(f"NAME({base})", doc, [["def forward(self, x: Tensor, state=None):", *lines]])
 
 
 _DETACHED_VALUE = '''def NAME(z, v, reset, th):
     """norse.reset_value without a gradient through the spike."""
-    return norse.reset_value(z.detach(), v, reset, th)'''
+    return torch.where(z > 0, reset, v)'''
 
-_DETACHED_SUBTRACT = '''def NAME(z, v, reset, th):
-    """norse.reset_subtract without a gradient through the spike."""
-    return norse.reset_subtract(z.detach(), v, reset, th)'''
-
+# norse.reset_subtract takes five operations for this, and `th`, which is not the threshold where a spike is v >= it.
 _SUBTRACT = '''def NAME(z, v, reset, th):
-    """Subtracts `reset`, which holds the threshold: `th` is the float just below it."""
+    """norse.reset_subtract in two operations; `reset` holds the threshold."""
     return v - Z * reset'''
 
 _STEP = '''def NAME(x, state, p, dt):

@@ -1,10 +1,10 @@
 """How snnTorch's people write neurons: snn.Leaky and snn.Synaptic, their parameters made from the buffers.
 
 snn.Leaky computes clamp(beta) mem + x and spikes where mem - threshold > 0; a leak potential is a constant input, a
-gain is a factor of x. Its own reset without delay first looks at the membrane that the step before left ("avoid double
-reset"), which is NIR's reset as long as that is below the threshold. So with v_reset = 0 <= v_threshold the layer
-resets itself ('zero', reset_delay=False); else it only integrates and fires ('none'), and one line resets.
-snn.Synaptic has no leak potential. A tau below DT makes a negative beta, which snnTorch clamps to 0: written out.
+gain is a factor of x. The layer integrates and fires; one line after it resets. Its own reset is another: by default
+one step late, and without the delay it looks at the membrane that the step before left ("avoid double reset"), so a
+membrane that a reset leaves above the threshold goes wrong. snn.Synaptic has no leak potential. A tau below DT makes a
+negative beta, which snnTorch clamps to 0: such neurons are written out.
 """
 
 from __future__ import annotations
@@ -85,10 +85,6 @@ _TRIANGLE = '''def NAME(width):
     return surrogate.custom_surrogate(gradient)'''
 
 
-def _bracketed(product: str) -> str:
-    return f"({product})" if " " in product else product
-
-
 def _threshold(field: str, semantics: Semantics, classes: Classes) -> str:
     if semantics.comparison == ">":
         return f"self.{field}"
@@ -106,7 +102,6 @@ class _Writer:
         synaptic = n.current_based(op) and not self.own
         self.layer = "snn.Synaptic" if synaptic else "snn.Leaky"
         self.uses = "" if self.written_out else self.layer
-        self.resets_itself = self.spiking and not self.written_out and self._resets_itself()
 
     def _own(self) -> str:
         """Why snnTorch's layer does not do, or ''."""
@@ -121,16 +116,6 @@ class _Writer:
             return "snn.Synaptic has no leak potential, so the synapse is written out in front of snn.Leaky"
         return ""
 
-    def _resets_itself(self) -> bool:
-        """Whether the layer's own reset is the one that is meant, spike for spike."""
-        rule = recurrence(self.op, self.semantics)
-        threshold, v_reset = rule.threshold, rule.v_reset
-        if threshold is None or v_reset is None or self.semantics.reset != "value" or n.detach_reset(self.op) is True:
-            return False
-        above = (threshold > 0) if self.semantics.comparison == ">=" else (threshold >= 0)
-        below = (rule.start < threshold) | (rule.start == 0)
-        return not v_reset.any() and bool(np.all(above)) and bool(np.all(below))
-
     # -- pieces ------------------------------------------------------------------------------------------------------
 
     def tau(self) -> str:
@@ -139,51 +124,65 @@ class _Writer:
     def beta(self) -> str:
         return n.decay(self.tau(), self.semantics) if self.op.time_constants else "torch.ones_like(self.r)"
 
-    def synapse_gain(self) -> str:
-        return n.times(n.rise("tau_syn", self.semantics), "self.w_in")
-
     def gain(self) -> str:
-        """What the whole of x is multiplied by before the loop over time."""
+        """The factor of x; '' for 1, which `conditions` then holds it to."""
+        if self.is_one():
+            return ""
         membrane = n.gain(self.op, self.semantics)
         if not n.current_based(self.op):
             return membrane
+        synapse = n.times(n.rise("tau_syn", self.semantics), "self.w_in")
         # snn.Synaptic adds its current to the membrane as it is, so both gains go into x.
-        return (
-            f"{membrane} * {_bracketed(self.synapse_gain())}" if self.layer == "snn.Synaptic" else self.synapse_gain()
-        )
+        return f"{synapse} * {membrane}" if self.layer == "snn.Synaptic" else synapse
+
+    def is_one(self) -> bool:
+        """Whether inputs add in full."""
+        factors = ["r"] if self.layer == "snn.Leaky" else ["r", "w_in"]
+        if n.current_based(self.op) and self.layer == "snn.Leaky":
+            factors = ["w_in"]
+        return self.semantics.gain == "unit" and all(bool((getattr(self.op, f) == 1).all()) for f in factors)
 
     def drive(self) -> str:
-        """What every step adds to the membrane; '' for nothing."""
-        return "(1 - self.beta) * self.v_leak" if "v_leak" in self.op.arrays and self.layer == "snn.Leaky" else ""
+        """What every step adds to the membrane; '' for nothing, which `conditions` then holds it to."""
+        leaks = "v_leak" in self.op.arrays and np.any(getattr(self.op, "v_leak", 0.0))
+        return "(1 - self.beta) * self.v_leak" if leaks else ""
 
-    def current(self) -> str:
-        """The input of `step` from x: whole sequence or one step."""
-        return "self.gain * x + self.drive" if self.drive() and not n.current_based(self.op) else "self.gain * x"
+    def driven(self, current: str) -> str:
+        """A current with the drive."""
+        return f"{current} + self.drive" if self.drive() else current
 
     def reset_line(self) -> str:
-        fired = "spk.detach()" if n.detach_reset(self.op) is True else "spk"
+        """snnTorch's resets pass no gradient through the spike, so ours do only where the network says so."""
+        through = n.detach_reset(self.op) is False
         if self.semantics.reset == "subtract":
-            return f"mem = mem - {fired} * self.v_threshold"
-        return f"mem = (1 - {fired}) * mem + {fired} * self.v_reset"
+            return f"mem = mem - {'spk' if through else 'spk.detach()'} * self.v_threshold"
+        if through:
+            return "mem = (1 - spk) * mem + spk * self.v_reset"
+        return "mem = torch.where(spk > 0, self.v_reset, mem)"
 
     def step(self) -> list[str]:
-        """The body of `step(self, x, state)`: x is a current of `current()`."""
+        """The method `step`."""
+        x = "self.gain * x" if self.gain() else "x"
         if self.layer == "snn.Synaptic":
-            lines = ["syn, mem = state", "spk, syn, mem = snn.Synaptic.forward(self, x, syn, mem)"]
+            lines = ["syn, mem = state", *self._integrates(x)]
         elif n.current_based(self.op):
-            lines = ["syn, mem = state", "syn = self.alpha * syn + x"]
-            lines += self._leaky("self.gain_mem * syn + self.drive")
+            lines = ["syn, mem = state", f"syn = self.alpha * syn + {x}"]
+            lines += self._integrates(self.driven("self.gain_mem * syn"))
         else:
-            lines = ["mem = state", *self._leaky("x")]
+            lines = self._integrates(self.driven(x))
         state = "(syn, mem)" if n.current_based(self.op) else "mem"
-        if not self.spiking:
-            return [*lines, f"return mem, {state}"]
-        if not self.resets_itself:
-            lines.append(self.reset_line())
-        return [*lines, f"return spk.to(x.dtype), {state}"]
+        if self.spiking:
+            lines += [self.reset_line(), f"return spk.to(x.dtype), {state}"]
+        else:
+            lines += [f"return mem, {state}"]
+        given = "state" if n.current_based(self.op) else "mem"
+        return [f"def step(self, x: Tensor, {given}):", *(f"    {line}" for line in lines)]
 
-    def _leaky(self, x: str) -> list[str]:
+    def _integrates(self, x: str) -> list[str]:
+        """From a current and the old state to `spk` and the new one."""
         spk = "spk" if self.spiking else "_"
+        if self.layer == "snn.Synaptic" and not self.written_out:
+            return [f"{spk}, syn, mem = snn.Synaptic.forward(self, {x}, syn, mem)"]
         if not self.written_out:
             return [f"{spk}, mem = snn.Leaky.forward(self, {x}, mem)"]
         lines = [f"mem = self.beta * mem + {x}"]
@@ -195,14 +194,15 @@ class _Writer:
         lines = [f"self.beta = {self.beta()}"]
         if n.current_based(self.op):
             lines.append(f"self.alpha = {n.decay('tau_syn', self.semantics)}")
-        lines.append(f"self.gain = {self.gain()}")
+        if self.gain():
+            lines.append(f"self.gain = {self.gain()}")
         if self.drive():
             lines.append(f"self.drive = {self.drive()}")
         if n.current_based(self.op) and self.layer == "snn.Leaky":
             lines.append(f"self.gain_mem = {n.gain(self.op, self.semantics)}")
         if self.spiking and not self.written_out:
             lines.append(f"self.threshold = {_threshold('v_threshold', self.semantics, self.classes)}")
-        if not self.written_out:
+        if self.conditions():
             self.classes.need("fits")
             lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)
         at_rest = n.start(self.op, self.semantics) != "0.0"
@@ -213,17 +213,23 @@ class _Writer:
 
     def conditions(self) -> list[str]:
         """What must hold of the parameters for the layer to compute the neuron, as it did when it was written."""
-        found = ["self.beta >= 0"]
-        if n.current_based(self.op):
-            found.append("self.alpha >= 0")
-        if self.layer == "snn.Synaptic":
+        found = [] if self.written_out else ["self.beta > -1e-7"]
+        if n.current_based(self.op) and not self.written_out:
+            found.append("self.alpha > -1e-7")
+        if "v_leak" in self.op.arrays and not self.drive():
             found.append("self.v_leak == 0")
-        if self.resets_itself:
-            least = ">=" if self.semantics.comparison == ">" else ">"
-            found += ["self.v_reset == 0", f"self.v_threshold {least} 0"]
-            if n.start(self.op, self.semantics) != "0.0" and self.layer == "snn.Leaky":
-                found.append("(self.v_leak < self.v_threshold) | (self.v_leak == 0)")
+        if not self.gain():
+            found += ["self.w_in == 1"] if n.current_based(self.op) else []
+            found += ["self.r == 1"] if self.layer == "snn.Synaptic" or not n.current_based(self.op) else []
         return found
+
+    def unused(self) -> list[list[str]]:
+        """Methods of the layer whose work nothing needs here."""
+        if self.written_out:
+            return []
+        about = '    """Not needed: {}."""'
+        found = [["def mem_reset(self, mem):", about.format("step() resets" if self.spiking else "it does not spike")]]
+        return found if self.spiking else [*found, ["def fire(self, mem):", about.format("it does not spike")]]
 
     # -- classes -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +240,7 @@ class _Writer:
             return [*lines, "    self.spike_grad = spike_grad"] if self.spiking else lines
         options = ["alpha=0.0"] if self.layer == "snn.Synaptic" else []
         options += ["beta=0.0", *(["spike_grad=spike_grad"] if self.spiking else [])]
-        options += ['reset_mechanism="zero"', "reset_delay=False"] if self.resets_itself else ['reset_mechanism="none"']
+        options.append('reset_mechanism="none"')
         self.classes.need("derived")
         return [
             *lines,
@@ -257,18 +263,17 @@ class _Writer:
             '    """The coefficients, and the state before the first step."""',
             *(f"    {line}" for line in self.start()),
         ]
-        step = ["def step(self, x: Tensor, state):", *(f"    {line}" for line in self.step())]
         forward = [
             "def forward(self, x: Tensor) -> Tensor:",
             "    state, out = self.start(x.shape[1:]), []",
-            f"    for current in {self.current()}:",
+            "    for current in x:",
             "        y, state = self.step(current, state)",
             "        out.append(y)",
             *([] if self.written_out else ["    self.reset_mem()  # or the layer would keep the last graph alive"]),
-            "    return torch.stack(out)",
+            "    return torch.cat(out).unflatten(0, x.shape[:2])",
         ]
         base = "nn.Module" if self.written_out else self.layer
-        return n.class_text(f"NAME({base})", doc, [self.init(), start, step, forward])
+        return n.class_text(f"NAME({base})", doc, [self.init(), *self.unused(), start, self.step(), forward])
 
     def cell(self, base: str) -> str:
         """The class for one step, on that for sequences."""
@@ -279,8 +284,16 @@ class _Writer:
         else:
             lines = [
                 "    state = self.start(x.shape) if state is None else state",
-                f"    y, state = self.step({self.current()}, state)",
-                *([] if self.written_out else ["    self.mem = self.mem.detach()  # ours is in `state`"]),
+                "    y, state = self.step(x, state)",
+                *(f"    {line}" for line in self.let_go()),
                 "    return y, state",
             ]
         return n.class_text(f"NAME({base})", doc, [["def forward(self, x: Tensor, state=None):", *lines]])
+
+    def let_go(self) -> list[str]:
+        """The layer keeps its last state; ours is in `state`, and a copy with its graph would stay alive."""
+        if self.written_out:
+            return []
+        if self.layer == "snn.Synaptic":
+            return ["self.syn, self.mem = self.syn.detach(), self.mem.detach()"]
+        return ["self.mem = self.mem.detach()"]

@@ -34,10 +34,13 @@ class Conv1d(nn.Conv1d):
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d over (..., C, H, W)."""
+    """nn.Conv2d over (..., C, H, W); on a CPU the values lie channels last in memory, which is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return folded(super().forward, input, 3)
+        x = input.flatten(0, -4)
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
+        return super().forward(x).unflatten(0, input.shape[:-3])
 
 
 class ConvMap(nn.Module):
@@ -346,7 +349,8 @@ class ATan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (u,) = ctx.saved_tensors
-        return grads[0] * ctx.alpha / 2 / (1 + (torch.pi / 2 * ctx.alpha * u).square()), None
+        slope = (torch.pi / 2 * ctx.alpha * u).square_().add_(1).reciprocal_().mul_(ctx.alpha / 2)
+        return slope.mul_(grads[0]), None
 
 
 class FastSigmoid(torch.autograd.Function):
@@ -361,7 +365,7 @@ class FastSigmoid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (u,) = ctx.saved_tensors
-        return grads[0] / (1 + ctx.alpha * u.abs()).square(), None
+        return u.abs().mul_(ctx.alpha).add_(1).square_().reciprocal_().mul_(grads[0]), None
 
 
 class Triangle(torch.autograd.Function):
@@ -376,7 +380,7 @@ class Triangle(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (u,) = ctx.saved_tensors
-        return grads[0] * (1 - u.abs() / ctx.alpha).clamp(min=0) / (2 * ctx.alpha), None
+        return u.abs().div_(-ctx.alpha).add_(1).clamp_(min=0).div_(2 * ctx.alpha).mul_(grads[0]), None
 
 
 def just_below(threshold: Tensor) -> Tensor:

@@ -192,11 +192,6 @@ def test_frameworks_own_layers_are_used_and_exceptions_named() -> None:
     assert "clamps" in report("snntorch", lif.with_(tau=np.float64(5e-4)))["own cells"]["lif"]
 
 
-def test_a_simple_lif_is_snntorchs_own_down_to_the_reset() -> None:
-    text = built(make_graph(0, "affine-lif", "disc"), "snntorch").source.text
-    assert 'super().__init__(beta=0.0, spike_grad=spike_grad, reset_mechanism="zero", reset_delay=False)' in text
-
-
 @pytest.mark.parametrize("target", FAMILY)
 def test_what_the_family_cannot_do_is_refused(target: str) -> None:
     graph = make_graph(0, "delay", "r1")
