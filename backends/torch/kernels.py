@@ -106,7 +106,8 @@ def run(x: Tensor, neuron: Neuron, state: State | None = None, in_place: bool = 
         return torch.stack(outputs), state
 
     # The neurons of a sample in the order in which they lie in memory: any dense format is a (T, B, M) view.
-    order = sorted(range(2, x.dim()), key=lambda d: -x.stride(d))
+    strides = x.stride()
+    order = sorted(range(2, x.dim()), key=lambda d: -strides[d])
     if not x.permute(0, 1, *order).is_contiguous():
         x, order, in_place = x.contiguous(), list(range(2, x.dim())), True
     ordered = x.permute(0, 1, *order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -119,13 +119,15 @@ class Plan:
     @property
     def input_expansion(self) -> int:
         """How many hidden neurons, from the first, must be within reach of the inputs."""
-        posts = [f.post for f in (*self.feeds, *self.relays) if f.matrix == "in"]
+        wires: list[Any] = [*self.feeds, *self.relays]
+        posts = [wire.post for wire in wires if wire.matrix == "in"]
         return max((int(post.max()) + 1 for post in posts if len(post)), default=0)
 
     @property
     def output_expansion(self) -> int:
         """How many hidden neurons, to the last, must be within reach of the outputs."""
-        pres = [f.pre for f in (*self.feeds, *self.biases) if f.matrix == "out"]
+        wires: list[Any] = [*self.feeds, *self.biases]
+        pres = [wire.pre for wire in wires if wire.matrix == "out"]
         pres += [self.tapped] if self.relayed else []
         return max((self.n_hidden - int(pre.min()) for pre in pres if len(pre)), default=0)
 

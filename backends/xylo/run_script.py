@@ -71,7 +71,7 @@ def run(events: Any, xylosim: bool = False) -> dict[str, Any]:
 def run_xylosim(spec: Any, events: Any) -> Any:
     """Output spikes (T, B, outputs) as xylosim computes them, sample by sample."""
     v2 = import_module("xylosim.v2")
-    silent = [[] for _ in range(spec.n_hidden - len(spec.weights_out))]
+    silent: list[list[Any]] = [[] for _ in range(spec.n_hidden - len(spec.weights_out))]
     # XyloLayer keeps bare pointers into these lists: they must live as long as it does.
     into, rec = synapses(v2, spec.weights_in), synapses(v2, spec.weights_rec)
     out = silent + synapses(v2, spec.weights_out)

@@ -101,7 +101,7 @@ class Builder:
         """
         inputs = {"input": x} if isinstance(x, Signal) else dict(x)
         given = {field: tensor for field, tensor in (tensors or {}).items() if tensor is not None}
-        arrays = {field: self.array(tensor) for field, tensor in given.items()}
+        arrays: dict[str, Any] = {field: self.array(tensor) for field, tensor in given.items()}
         op = kind(**arrays, **fields, loc=self.loc)
         faults = list(op.verify())
         if faults:

@@ -264,9 +264,9 @@ def _from_factor(factor: Parameter, dt: float, decay: Decay, gain: Gain) -> tupl
     if not 0 < low <= high < 1:
         raise ValueError(f"a decay factor of {low if low <= 0 else high:g}, expected one between 0 and 1")
     leave = 1.0 - factor
+    tau: Any
     if decay == "exponential":
-        log = torch.log(factor) if isinstance(factor, Tensor) else np.log(factor)
-        tau = -dt / log
+        tau = -dt / (torch.log(factor) if isinstance(factor, Tensor) else np.log(factor))
     else:
         tau = dt / leave
     if gain == "unit":

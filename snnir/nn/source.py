@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from types import FrameType
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ _LIBRARIES = (str(Path(inspect.getfile(torch)).parent), str(Path(__file__).paren
 
 def caller() -> tuple[str, int]:
     """File and line of the innermost call outside PyTorch and `snnir.nn`; ('', 0) when there is none."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(_LIBRARIES):
             return frame.f_code.co_filename, frame.f_lineno

@@ -111,9 +111,9 @@ def add_ops(a: Op, b: Op, start: Shape, end: Shape, check: Check) -> Op:
     """
     kind = float_type(*(getattr(op, name) for op in (a, b) for name in op.arrays))
     if isinstance(a, Scale) and isinstance(b, Scale):
-        total = Scale(scale=compact(_sum(a.scale, b.scale), start).astype(kind), metadata=a.metadata, loc=a.loc)
-        check(cost(total, end))
-        return total
+        scaled = Scale(scale=compact(_sum(a.scale, b.scale), start).astype(kind), metadata=a.metadata, loc=a.loc)
+        check(cost(scaled, end))
+        return scaled
     if isinstance(a, (Scale, Linear)) and isinstance(b, (Scale, Linear)):
         return _dense_sum(a, b, start, end, kind, check)
     f, g = convolution.as_filter(a, start), convolution.as_filter(b, start)
@@ -130,13 +130,16 @@ def affine_form(op: Op, start: Shape, end: Shape) -> tuple[Array, Array]:
     n = size(start)
     function = STATELESS[type(op)]
     offset = function(op, np.zeros((1, *start))).reshape(-1)
+    # Without the bias nothing has to be taken off again, so the matrix holds the weights to the bit.
+    bare = op.with_(bias=op.bias * 0) if "bias" in op.arrays else op  # type: ignore[attr-defined]
+    left = function(bare, np.zeros((1, *start))).reshape(-1)
     matrix = np.empty((size(end), n))
     rows = max(1, (1 << 22) // max(size(end), n))  # unit vectors at a time: keeps the memory flat
     for at in range(0, n, rows):
         units = np.zeros((min(rows, n - at), n))
         units[np.arange(units.shape[0]), at + np.arange(units.shape[0])] = 1.0
-        found = function(op, units.reshape(-1, *start)).reshape(units.shape[0], -1)
-        matrix[:, at : at + units.shape[0]] = (found - offset).T
+        found = function(bare, units.reshape(-1, *start)).reshape(units.shape[0], -1)
+        matrix[:, at : at + units.shape[0]] = (found - left).T
     return matrix, offset
 
 

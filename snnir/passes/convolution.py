@@ -107,7 +107,7 @@ def chain(first: Filter, second: Filter) -> Filter:
     total = np.zeros((groups, c_out, c_in, *reach))
     for u2 in np.ndindex(*second.kernel):
         part = np.einsum("gom,gmi...->goi...", a[(..., *u2)], b)
-        where = tuple(
+        where: Any = tuple(
             slice(outer * at, outer * at + inner * (k - 1) + 1, inner or 1)
             for at, k, (outer, inner, _) in zip(u2, first.kernel, steps, strict=True)
         )
@@ -177,7 +177,7 @@ def add(a: Filter, b: Filter) -> Filter:
     weights = [regrouped(f, groups) for f in (a, b)]
     total = np.zeros((*weights[0].shape[:2], *reach))
     for f, weight in zip((a, b), weights, strict=True):
-        where = []
+        where: Any = []
         for axis in range(a.axes):
             offset, stretch = (before[axis] - f.before[axis]) // steps[axis], f.dilation[axis] // steps[axis] or 1
             where.append(slice(offset, offset + stretch * (f.kernel[axis] - 1) + 1, stretch))

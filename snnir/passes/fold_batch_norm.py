@@ -18,7 +18,7 @@ axis a diagonal Affine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def as_weights(op: BatchNorm, shape: Shape) -> Op | None:
     """The batch norm of a value of that shape as a 1x1 convolution per channel, or a diagonal Affine."""
     factor, offset = coefficients(op)
     kind = float_type(op.weight, op.bias)
-    common = {"metadata": op.metadata, "loc": op.loc, "bias": offset.astype(kind)}
+    common: dict[str, Any] = {"metadata": op.metadata, "loc": op.loc, "bias": offset.astype(kind)}
     if len(shape) == 1:
         return Affine(weight=np.diag(factor).astype(kind), **common)
     conv = {2: Conv1d, 3: Conv2d}.get(len(shape))

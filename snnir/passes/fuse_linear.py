@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -258,7 +258,7 @@ class _Fusion:
         matrix, offset = affine_form(first, start, middle)
         kind = float_type(op.weight)
         weight = wide(op.weight) @ matrix
-        common = {"weight": weight.astype(kind), "metadata": op.metadata, "loc": op.loc}
+        common: dict[str, Any] = {"weight": weight.astype(kind), "metadata": op.metadata, "loc": op.loc}
         if not isinstance(op, Affine) and not offset.any():
             return Linear(**common)
         bias = wide(op.weight) @ offset + (wide(op.bias) if isinstance(op, Affine) else 0.0)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, gcd
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def _fold_axis(
     out = np.zeros(shape)
     for r in range(phases):
         for t in range(n):
-            at = (slice(None),) * (2 + axis)
+            at: Any = (slice(None),) * (2 + axis)
             out[(*at, reach[r][t] - first, ..., r)] += weight[(*at, t)]
     return out, -first, phases
 

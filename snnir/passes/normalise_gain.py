@@ -158,7 +158,8 @@ class NormaliseGain(Pass):
 
     def _scale(self, work: Work, name: str, log: Log) -> None:
         op: Any = work.ops[name]
-        factor, changes = np.ones(()), {}
+        factor: Array = np.ones(())
+        changes: dict[str, Any] = {}
         if self.gain:
             factor, changes = self._unit_gain(work, op)
         if self.threshold and isinstance(op, SpikingNeuron):
