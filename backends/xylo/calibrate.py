@@ -17,8 +17,9 @@ time as well as wrong counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -130,29 +131,53 @@ def choose_shifts(all_ideals: Mapping[str, Ideal], lessons: Mapping[str, Lesson]
     allowed = [{n: scale_limit(i, lessons[n].peaks()[k]) for n, i in all_ideals.items()} for k in levels]
     for members, names in ((_hidden(all_ideals), ("into", "rec")), (_outputs(all_ideals), ("out",))):
         used = [n for n in names if _uses(members, n)]
-        if not used:
-            limits.update({i.name: allowed[0][i.name] for i in members})
-            continue
+        limits.update({i.name: allowed[0][i.name] for i in members})
         best, chosen = np.inf, found
-        for level, limit in enumerate(allowed):
+        for level, limit in enumerate(allowed if used else ()):
             start = best_shifts(all_ideals, limit, apart)
-            options = [
-                replace(found, **dict(zip(used, values, strict=True)))
-                for values in product(*(_around(getattr(start, n)) for n in used))
-            ]
-            options = [s for s in options if abs(s.into - s.rec) <= apart]
-            total = np.zeros(len(options))
-            for ideal in members:
-                variants = [quantise(ideal, shifts, limit[ideal.name]) for shifts in options]
-                lesson = lessons[ideal.name]
-                total += deviation(forced(variants, lesson)[0], lesson.wanted).sum(axis=1)
-            for shifts, value in zip(options, total.tolist(), strict=True):
+            start = replace(found, **{n: getattr(start, n) for n in used})
+            scores = _climb(start, used, apart, partial(_score, members, limit, lessons))
+            for shifts, value in scores.items():
                 tried.append({**{f"shift_{n}": getattr(shifts, n) for n in used}, "room": level, "deviation": value})
-            if total.min() < best:
-                best, chosen = float(total.min()), options[int(total.argmin())]
+            least = min(scores, key=scores.__getitem__)
+            if scores[least] < best:
+                best, chosen = scores[least], least
                 limits.update({i.name: limit[i.name] for i in members})
         found = chosen
     return Choice(found, limits, tuple(tried))
+
+
+def _score(
+    members: Sequence[Ideal], limit: Mapping[str, Array], lessons: Mapping[str, Lesson], options: Sequence[Shifts]
+) -> list[float]:
+    """The summed deviation of the populations, per option."""
+    total = np.zeros(len(options))
+    for ideal in members:
+        variants = [quantise(ideal, shifts, limit[ideal.name]) for shifts in options]
+        total += deviation(forced(variants, lessons[ideal.name])[0], lessons[ideal.name].wanted).sum(axis=1)
+    return [round(value, 6) for value in total.tolist()]
+
+
+def _climb(
+    start: Shifts, used: Sequence[str], apart: int, score: Callable[[Sequence[Shifts]], list[float]]
+) -> dict[Shifts, float]:
+    """Scores of `start` and all around it, and on in the direction of the best until none around it is better."""
+    scores: dict[Shifts, float] = {}
+    best = start
+    while True:
+        steps = product(*((-1, 0, 1) for _ in used))
+        around = [replace(best, **{n: getattr(best, n) + d for n, d in zip(used, s, strict=True)}) for s in steps]
+        fresh = [s for s in around if s not in scores and _legal(s, used, apart)]
+        if fresh:
+            scores.update(zip(fresh, score(fresh), strict=True))
+        least = min(scores, key=scores.__getitem__)
+        if least == best or not fresh:
+            return scores
+        best = least
+
+
+def _legal(shifts: Shifts, used: Sequence[str], apart: int) -> bool:
+    return all(0 <= getattr(shifts, n) <= MAX_SHIFT for n in used) and abs(shifts.into - shifts.rec) <= apart
 
 
 def _hidden(all_ideals: Mapping[str, Ideal]) -> list[Ideal]:
@@ -167,10 +192,6 @@ def _uses(members: Sequence[Ideal], name: str) -> bool:
     matrix = {"into": "in", "rec": "rec", "out": "out"}[name]
     own = name == "rec" and any(i.direct or i.driver for i in members)
     return own or any(f.matrix == matrix for i in members for f in i.feeds)
-
-
-def _around(value: int) -> range:
-    return range(max(0, value - 2), min(MAX_SHIFT, value + 1) + 1)
 
 
 # -- steps 2 and 3 -----------------------------------------------------------------------------------------------------

@@ -200,25 +200,24 @@ def scale_limit(ideal: Ideal, peaks: Peaks) -> Array:
 
 
 def best_shifts(all_ideals: Mapping[str, Ideal], limits: Mapping[str, Array], apart: int = MAX_SHIFT) -> Shifts:
-    """Per matrix, the shift at which 8 bits of weight just reach the limit, for the median of its targets.
+    """Per matrix, the shift at which 8 bits of weight just reach the limit, for the population that needs most.
 
     `apart`: how far the shifts of `in` and `rec` may differ (relays need units that both can write).
     """
-    rooms: dict[Matrix, list[Array]] = {"in": [], "rec": [], "out": []}
+    rooms: dict[Matrix, list[float]] = {"in": [], "rec": [], "out": []}
+
+    def note(matrix: Matrix, largest: Array, limit: Array) -> None:
+        if (largest > 0).any():
+            rooms[matrix].append(float(np.median(np.log2((limit * largest)[largest > 0] / MAX_WEIGHT))))
+
     for ideal in all_ideals.values():
         per_charge = amplitudes(ideal, nearest_dash(ideal.decay_syn))
         for feed, charge in zip(ideal.feeds, ideal.charge, strict=True):
-            largest = np.abs(charge).max(axis=0) * per_charge
-            used = largest > 0
-            rooms[feed.matrix].append(np.log2(limits[ideal.name][used] * largest[used] / MAX_WEIGHT))
+            note(feed.matrix, np.abs(charge).max(axis=0) * per_charge, limits[ideal.name])
         helped = np.abs(ideal.constant) * per_charge if ideal.driver is not None else np.zeros(ideal.size)
         helped = np.maximum(helped, ideal.threshold) if ideal.direct else helped
-        used = helped > 0
-        rooms["out" if ideal.is_output else "rec"].append(np.log2(limits[ideal.name][used] * helped[used] / MAX_WEIGHT))
-    found: dict[Matrix, int] = {}
-    for matrix, room in rooms.items():
-        middle = float(np.median(np.concatenate(room))) if room and sum(map(len, room)) else 0.0
-        found[matrix] = int(np.clip(np.ceil(middle + 0.25), 0, MAX_SHIFT))
+        note("out" if ideal.is_output else "rec", helped, limits[ideal.name])
+    found = {m: int(np.clip(np.ceil(max(room, default=0.0) + 0.25), 0, MAX_SHIFT)) for m, room in rooms.items()}
     found["in"] = min(found["in"], found["rec"] + apart)
     found["rec"] = min(found["rec"], found["in"] + apart)
     return Shifts(found["in"], found["rec"], found["out"])
