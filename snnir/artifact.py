@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from snnir.errors import CompileError, fail
 
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult
+    from snnir.graph import Graph
 
 
 def with_manifest(result: CompileResult) -> dict[str, bytes]:
@@ -40,12 +42,13 @@ def with_manifest(result: CompileResult) -> dict[str, bytes]:
     return files
 
 
-def graph_hash(graph: Any) -> str:
-    """SHA-256 of a graph's full stored form: structure, semantics and weights."""
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 of a graph's structure, semantics and weights; where its source stands on disk does not count."""
     from snnir.store import save
 
+    nowhere = replace(graph, ops={name: op.with_(loc=None) for name, op in graph.ops.items()})
     digest = hashlib.sha256()
-    for path, data in sorted(save(graph).items()):
+    for path, data in sorted(save(nowhere).items()):
         digest.update(path.encode() + b"\0" + data)
     return digest.hexdigest()
 

@@ -68,9 +68,14 @@ class NirBackend:
     target = TARGET
 
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
-        """Splits concatenations, folds batch norms and lowers upsampling: NIR has none of them."""
-        wanted = ["split-concat", "fold-batch-norm", "lower-upsample"]
-        return () if all(type(op) in NIR_OPS for op in graph.ops.values()) else parse_pipeline(",".join(wanted))
+        """Splits concatenations, folds batch norms and lowers upsampling, which NIR has not; drops dead ops.
+
+        NIR's own reader would give an op that nobody reads an output of its own.
+        """
+        wanted = ["simplify{identities=false,layouts=false,duplicates=false}"]
+        if not all(type(op) in NIR_OPS for op in graph.ops.values()):
+            wanted += ["split-concat", "fold-batch-norm", "lower-upsample"]
+        return parse_pipeline(",".join(wanted))
 
     def build(self, graph: Graph, options: Mapping[str, Any]) -> NirArtifact:
         """The file.

@@ -70,7 +70,7 @@ def live_of(raw: RawGraph, own: Own, graph: Graph) -> Any:
     try:
         import nir
     except ModuleNotFoundError as error:
-        raise MissingPackageError("nir", "all", "making a live nir.NIRGraph") from error
+        raise MissingPackageError("nir", "nir", "making a live nir.NIRGraph") from error
     nodes: dict[str, Any] = {}
     for name, node in raw.nodes.items():
         if not isinstance(node, RawNode):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from types import FrameType
 from pathlib import Path
+from types import FrameType
 
 import torch
 

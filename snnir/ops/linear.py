@@ -142,8 +142,6 @@ class Flatten(Op):
         n = len(arriving)
         start = self.start_dim + n if self.start_dim < 0 else self.start_dim
         end = self.end_dim + n if self.end_dim < 0 else self.end_dim
-        if start == end == n:  # start_dim past the last axis and end_dim with it: nothing to merge
-            return arriving
         if not (0 <= start < n and 0 <= end < n and start <= end):
             dims = f"start_dim {self.start_dim}, end_dim {self.end_dim}"
             raise ShapeError(f"{dims} do not name a range of axes of {list(arriving)}")
