@@ -11,14 +11,17 @@ of which the target's own latency is one part and a Delay op the rest. D is the 
     After:   in -> lif1 -> lif2 -> out;  lif1 -> delay(1 step) -> out         latency 1 per neuron; out is 1 step late
 
 The graph that comes out has the target's latency in its semantics and, in `metadata["latency"]`, the steps by which
-each output and each op with state is late. It is exact from the first step on: what biases would do in the steps in
-which nothing has arrived yet is cancelled by a Constant series. A cycle takes one step in the source network; if it
-holds more neurons than fit into that step, nothing is done, and the log names them.
+each output and each op with state is late. It is exact from the first step on. A neuron that runs D steps behind must
+rest in its first D steps, so what biases send it then, q, is cancelled by Constant(-q) and, from step D on, given back
+by Constant(q) -> Delay(D); and a Delay behind a biased op starts at that op's resting value instead of 0.
+
+A cycle takes one step in the source network; if it holds more neurons than fit into that step, nothing is done, and the
+log names them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -81,20 +84,22 @@ class BalanceLatency(Pass):
             latest = max(depth[name] for name in graph.outputs)
             depth.update(dict.fromkeys(graph.outputs, latest))
         needed = {e: lags_before.get(e, 0) + depth[e.target] - depth[e.source] for e in graph.edges}
-        for edge in graph.edges:
-            first_steps = needed[edge] > lags_after.get(edge, 0) and depth[edge.source] < lags_before.get(edge, 0)
-            if first_steps and not isinstance(graph[edge.source], SpikingNeuron):
-                raise Declined(f"a Delay would hold back what {edge.source} sends before the first step", edge.target)
-        work, inserted = Work(graph), _Delays(graph, self, {})
+        _check_start(graph, depth, needed, lags_before, lags_after)
+        rest = _rest(graph)
+        wild = next((name for name, value in rest.items() if not np.isfinite(value).all()), None)
+        if wild is not None:
+            raise Declined("its value while nothing arrives is not finite", wild)
+        work = Work(graph)
+        inserted = _Delays(graph, self, rest)
         for edge in graph.edges:
             if needed[edge] != lags_after.get(edge, 0):
                 inserted.put(work, edge, needed[edge], log)
-        late = {n: d for n, d in depth.items() if d and (graph[n].stateful or isinstance(graph[n], Output))}
-        metadata = {**graph.metadata, "latency": late}
-        after = replace(work.build(), semantics=new, metadata=metadata)
-        _check_lags(after, lags_after, set(inserted.names.values()))
-        stateful = {n: d for n, d in late.items() if graph[n].stateful}
-        return _quiet(after, stateful, set(inserted.names.values()), log)
+        for name, late in depth.items():
+            if late and graph[name].stateful:
+                _silence(work, graph, name, late, rest, log)
+        after = replace(work.build(), semantics=new, metadata={**graph.metadata, "latency": _late(graph, depth)})
+        _check_lags(after, lags_after, {name for name in after.ops if name not in graph})
+        return after
 
 
 @dataclass
@@ -103,7 +108,8 @@ class _Delays:
 
     graph: Graph
     options: BalanceLatency
-    names: dict[tuple[str, int], str]
+    rest: dict[str, Array]
+    names: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def put(self, work: Work, edge: Edge, needed: int, log: Log) -> None:
         """Makes `edge` delay by `needed` steps."""
@@ -121,9 +127,53 @@ class _Delays:
             shape = self.graph.shapes[edge.source]
             self.names[key] = work.add(f"{edge.source}.delay{steps}", op, (edge.source,), shape=shape)
             work.connect(edge.source, self.names[key])
+            if steps and self.rest[edge.source].any():
+                _constant(work, f"{edge.source}.start{steps}", -self.rest[edge.source], self.names[key], "input")
         work.disconnect(edge)
         work.connect(self.names[key], edge.target, edge.port)
+        if steps and self.rest[edge.source].any():
+            _constant(work, f"{edge.source}.rest{steps}", self.rest[edge.source], edge.target, edge.port)
         log.did(edge.source, f"a Delay of {steps} steps behind it, for {edge.target}")
+
+
+def _constant(work: Work, name: str, value: Array, target: str, port: str) -> None:
+    new = work.add(name, Constant(value=value), (target,), shape=value.shape)
+    work.connect(new, target, port)
+
+
+def _silence(work: Work, graph: Graph, name: str, late: int, rest: dict[str, Array], log: Log) -> None:
+    """Lets an op with state receive nothing before its own first step.
+
+    Raises:
+        Declined: it would not rest even so.
+    """
+    _check_rest(graph, name)
+    arriving = np.sum([rest[e.source] for e in graph.incoming[name]], axis=0)
+    if not arriving.any():
+        return
+    _constant(work, f"{name}.quiet", -arriving, name, "input")
+    op = Delay(delay=np.asarray(late * float(graph.semantics.dt or 0.0)), loc=graph[name].loc)
+    delay = work.add(f"{name}.awake", op, (name,), shape=graph.shapes[name])
+    work.connect(delay, name)
+    _constant(work, f"{name}.again", arriving, delay, "input")
+    log.did(name, f"Constants in front of it hold back the biases of its first {late} steps")
+
+
+def _late(graph: Graph, depth: dict[str, int]) -> dict[str, int]:
+    return {n: d for n, d in depth.items() if d and (graph[n].stateful or isinstance(graph[n], Output))}
+
+
+def _check_start(
+    graph: Graph, depth: dict[str, int], needed: dict[Edge, int], before: dict[Edge, int], after: dict[Edge, int]
+) -> None:
+    """Raises Declined where an edge that was late would deliver another value at its target's first step."""
+    for edge, lag in before.items():
+        source = graph[edge.source]
+        if not graph.semantics.recurrent_bias_at_start and not isinstance(source, Neuron):
+            raise Declined(f"the bias of {edge.source} reaches a cycle late (recurrent_bias_at_start)", edge.target)
+        delayed = needed[edge] > after.get(edge, 0) and depth[edge.source] < lag
+        if delayed and not isinstance(source, SpikingNeuron):
+            raise Declined(f"a Delay would hold back what {edge.source} sends before the first step", edge.target)
 
 
 def _check_lags(graph: Graph, expected: dict[Edge, int], inserted: set[str]) -> None:
@@ -132,28 +182,6 @@ def _check_lags(graph: Graph, expected: dict[Edge, int], inserted: set[str]) -> 
     for edge in graph.edges:
         if not {edge.source, edge.target} & inserted and lags.get(edge, 0) != expected.get(edge, 0):
             raise Declined(f"the step that a cycle through {edge.source} takes would move", edge.target)
-
-
-def _quiet(graph: Graph, depth: dict[str, int], inserted: set[str], log: Log) -> Graph:
-    """Cancels what arrives at ops with state before their own first step."""
-    if not depth:
-        return graph
-    for name in depth:
-        _check_rest(graph, name)
-    still, read = _at_rest(graph, inserted)
-    steps = max(depth.values())
-    zeros = {n: np.zeros((steps, 1, *graph.shapes[n])) for n in still.inputs}
-    _, early = interpret(still, zeros, record=sorted(read))
-    work = Work(graph)
-    for name, late in depth.items():
-        arriving = np.sum([early[e.source][:late, 0] for e in graph.incoming[name]], axis=0)
-        if not arriving.any():
-            continue
-        series = np.concatenate([-arriving, np.zeros((1, *graph.shapes[name]))])
-        op = Constant(value=series, series=True, loc=graph[name].loc)
-        work.connect(work.add(f"{name}.quiet", op, (name,), shape=graph.shapes[name]), name)
-        log.did(name, f"a Constant in front of it cancels the biases of its first {late} steps")
-    return work.build()
 
 
 def _depths(
@@ -177,7 +205,8 @@ def _depths(
             if settled or not group.cyclic:
                 break
         else:
-            neurons = [n for n in group.ops if isinstance(graph[n], Neuron)]
+            members = set(group.ops)
+            neurons = [n for n in graph.ops if n in members and isinstance(graph[n], Neuron)]
             what = f"a cycle through {listed(neurons)} takes one step in the source network, and more on the target"
             raise Declined(what, group.ops[0])
     return depth
@@ -200,16 +229,18 @@ def _fires(v: Array, threshold: Array, semantics: Semantics) -> bool:
     return bool((v > threshold if semantics.comparison == ">" else v >= threshold).any())
 
 
-def _at_rest(graph: Graph, inserted: set[str]) -> tuple[Graph, set[str]]:
-    """The graph with every op that had a state before the pass held at rest, and the names of what feeds those."""
+def _rest(graph: Graph) -> dict[str, Array]:
+    """What every op gives before anything has happened: inputs and constants 0, ops with state at rest."""
     held: dict[str, Op] = {}
     for name, op in graph.ops.items():
-        if not op.stateful or name in inserted:
+        if not op.stateful and not isinstance(op, Constant):
             continue
-        rest = np.zeros(graph.shapes[name])
+        value = np.zeros(graph.shapes[name])
         if isinstance(op, Neuron) and not isinstance(op, SpikingNeuron):
-            rest = rest + recurrence(op, graph.semantics).start
-        held[name] = Constant(value=rest)
+            value = value + recurrence(op, graph.semantics).start
+        held[name] = Constant(value=value)
     edges = tuple(e for e in graph.edges if e.target not in held)
-    read = {e.source for e in graph.edges if e.target in held}
-    return Graph({name: held.get(name, op) for name, op in graph.ops.items()}, edges, graph.semantics), read
+    still = Graph({name: held.get(name, op) for name, op in graph.ops.items()}, edges, graph.semantics)
+    zeros = {name: np.zeros((1, 1, *graph.shapes[name])) for name in graph.inputs}
+    _, found = interpret(still, zeros, record=list(graph.ops))
+    return {name: value[0, 0] for name, value in found.items()}

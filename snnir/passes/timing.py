@@ -27,11 +27,12 @@ def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
     """
     lags, groups = edge_lags(graph, graph.semantics)
     cyclic = frozenset(name for group in groups if group.cyclic for name in group.ops)
+    timed = bool(lags or graph.semantics.latency_neuron or graph.semantics.latency_input)
     frozen = cyclic if not graph.semantics.recurrent_bias_at_start else frozenset[str]()
     for fixed in dict.fromkeys((frozen, cyclic)):
         attempt = Log(log.pass_name)
         after = rewrite(graph, attempt, fixed)
-        moved = _moved(graph, lags, cyclic, after) if lags else None
+        moved = _moved(graph, lags, cyclic, after) if timed else None
         if moved is None:
             log.entries += attempt.entries
             return after

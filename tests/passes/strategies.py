@@ -70,6 +70,12 @@ def same(before: Graph, after: Graph, seed: int = 0, steps: int = 7, tolerance: 
         np.testing.assert_array_equal(here.reshape(here.shape[0], -1), there.reshape(there.shape[0], -1), err_msg=name)
 
 
+def wired(edges: str, **ops: Any) -> Graph:
+    """A graph whose edges are written `a>b c>d.port`."""
+    pairs = [edge.split(">") for edge in edges.split()]
+    return Graph(ops, tuple((a, *b.split(".")) for a, b in pairs), Semantics(dt=1e-3)).verify()  # type: ignore[misc]
+
+
 class Grow:
     """A graph that is being drawn: values of known shape, to which ops are added."""
 
