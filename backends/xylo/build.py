@@ -146,11 +146,11 @@ def _candidates(
         return [_plain(layout, found, limits, shifts, dt)]
     choice = choose_shifts(found, lessons, _RELAYS_APART if layout.relays else MAX_SHIFT)
     cells, methods = {}, {}
-    for name, ideal in found.items():
+    for name, ideal in choice.ideals.items():
         cells[name], methods[name] = calibrate(ideal, choice.shifts, choice.limits[name], lessons[name])
     steps = {"shifts": [dict(t) for t in choice.tried], "deviation_by_method": methods}
     fitted = _Candidate("calibrated", cells, assemble(layout, cells, choice.shifts, dt), steps)
-    return [_plain(layout, found, choice.limits, choice.shifts, dt), fitted]
+    return [_plain(layout, choice.ideals, choice.limits, choice.shifts, dt), fitted]
 
 
 def _plain(

@@ -113,9 +113,13 @@ def deviation(counts: Array, wanted: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Weight shifts, the largest scales (`scale_limit`) that go with them, and what was tried, with its deviation."""
+    """Weight shifts, the populations (biases cut or not) and largest scales (`scale_limit`) that go with them.
+
+    `tried`: all that was tried, with its deviation.
+    """
 
     shifts: Shifts
+    ideals: Mapping[str, Ideal]
     limits: Mapping[str, Array]
     tried: tuple[Mapping[str, float], ...]
 
@@ -126,25 +130,39 @@ def choose_shifts(all_ideals: Mapping[str, Ideal], lessons: Mapping[str, Lesson]
     `apart`: as in `best_shifts`.
     """
     tried: list[dict[str, float]] = []
-    found, limits = Shifts(), dict[str, Array]()
+    found, limits, judged = Shifts(), dict[str, Array](), dict(all_ideals)
     levels = range(max((len(lesson.peaks()) for lesson in lessons.values()), default=0))
     allowed = [{n: scale_limit(i, lessons[n].peaks()[k]) for n, i in all_ideals.items()} for k in levels]
-    for members, names in ((_hidden(all_ideals), ("into", "rec")), (_outputs(all_ideals), ("out",))):
-        used = [n for n in names if _uses(members, n)]
-        limits.update({i.name: allowed[0][i.name] for i in members})
+    for uncut, names in ((_hidden(all_ideals), ("into", "rec")), (_outputs(all_ideals), ("out",))):
+        used = [n for n in names if _uses(uncut, n)]
+        limits.update({i.name: allowed[0][i.name] for i in uncut})
         best, chosen = np.inf, found
-        for level, limit in enumerate(allowed if used else ()):
+        trials = [(level, limit, members) for level, limit in enumerate(allowed) for members in _cuts(uncut, limit)]
+        for level, limit, members in trials if used else ():
             start = best_shifts(all_ideals, limit, apart)
             start = replace(found, **{n: getattr(start, n) for n in used})
             scores = _climb(start, used, apart, partial(_score, members, limit, lessons))
             for shifts, value in scores.items():
-                tried.append({**{f"shift_{n}": getattr(shifts, n) for n in used}, "room": level, "deviation": value})
+                kind = {"room": level, "biases_cut": sum(i.cut for i in members), "deviation": value}
+                tried.append({**{f"shift_{n}": getattr(shifts, n) for n in used}, **kind})
             least = min(scores, key=scores.__getitem__)
             if scores[least] < best:
                 best, chosen = scores[least], least
                 limits.update({i.name: limit[i.name] for i in members})
+                judged.update({i.name: i for i in members})
         found = chosen
-    return Choice(found, limits, tuple(tried))
+    return Choice(found, judged, limits, tuple(tried))
+
+
+def _cuts(members: Sequence[Ideal], limit: Mapping[str, Array]) -> list[list[Ideal]]:
+    """The populations as they are; and, where 8-bit biases without a driver bind some, with these cut off."""
+
+    def binds(ideal: Ideal) -> bool:
+        free = ideal.driver is None and not ideal.direct
+        return free and bool((np.abs(ideal.constant) * limit[ideal.name] > MAX_BIAS).any())
+
+    cut = [replace(i, cut=binds(i)) for i in members]
+    return [list(members), cut] if any(i.cut for i in cut) else [list(members)]
 
 
 def _score(

@@ -8,6 +8,7 @@ in every step and so deliver constants that the chip's 8-bit bias cannot hold; *
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,15 +26,43 @@ _plans: WeakKeyDictionary[Graph, dict[str, Plan]] = WeakKeyDictionary()
 
 
 def plan(graph: Graph, chip: Chip) -> Plan:
-    """The layout of `graph` on `chip`. Never raises for a network that does not fit: the rules judge the plan."""
+    """The layout of `graph` on `chip`. Never raises for a network that does not fit: the rules judge the plan.
+
+    Drivers and starters make a network more exact, but it can do without most of them: where they would take the room
+    that it needs itself, it does.
+    """
     known = _plans.setdefault(graph, {})
     if chip.name not in known:
-        known[chip.name] = _Planner(graph, chip).plan()
+        made = [_Planner(graph, chip, "all").plan()]
+        while not _fits(made[-1]) and len(made) < len(_HELPED):
+            made.append(_Planner(graph, chip, _HELPED[len(made)]).plan())
+        known[chip.name] = made[-1]
     return known[chip.name]
 
 
+Helped = Literal["all", "hidden", "lifted", "least"]
+_HELPED: tuple[Helped, ...] = ("all", "hidden", "lifted", "least")
+
+
+def _fits(found: Plan) -> bool:
+    chip, fan_out = found.chip, found.fan_out()
+    return (
+        found.n_hidden <= chip.hidden
+        and found.input_expansion <= chip.input_expansion
+        and found.output_expansion <= chip.output_expansion
+        and int(fan_out.max(initial=0)) <= chip.fan_out
+        and int(fan_out.sum()) <= chip.entries
+    )
+
+
 class _Planner:
-    def __init__(self, graph: Graph, chip: Chip) -> None:
+    """Makes one plan.
+
+    `helped`: which populations may have drivers and starters. 'all'; 'hidden' no output neurons; 'lifted' only LIF and
+    IF neurons; 'least' only those LIF and IF neurons that could not have their biases otherwise.
+    """
+
+    def __init__(self, graph: Graph, chip: Chip, helped: Helped) -> None:
         self.chip = chip
         self.graph = graph
         self.semantics = graph.semantics
@@ -41,9 +70,13 @@ class _Planner:
         self.faults: list[Violation] = []
         populations = self.network.populations
         known = [n for n, p in populations.items() if p.rule is not None]
-        single = self.semantics.spikes_per_step == 1
+        single = self.semantics.spikes_per_step == 1 and helped != "least"
+        self.helped = helped
         self.lifted = [n for n in known if single and not populations[n].current_based]
-        self.driven = [n for n in known if n in self.lifted or needs_driver(self.network, n, self.semantics)]
+        needy = [n for n in known if needs_driver(self.network, n, self.semantics)]
+        alone = helped in ("lifted", "least")
+        self.driven = [n for n in known if n in self.lifted or n in needy]
+        self.driven = [n for n in self.driven if not (alone and populations[n].current_based)]
         # With the membrane updated before the synapse, a current acts one step after its spike.
         late = {n for n, p in self.network.populations.items() if p.current_based} if self._membrane_first else set()
         self.timing = timing(
@@ -72,6 +105,8 @@ class _Planner:
         lags = {name: self.timing.lags[name] for name in network.populations}
         native = self._native(reads)
         relayed = native is None
+        if self.helped == "hidden":
+            self.driven = [n for n in self.driven if n not in (native or ())]
         delay = max([0, *(-lag for lag in lags.values()), *(1 - lags[name] for name in self.lifted)])
         lags = {name: lag + delay for name, lag in lags.items()}
         at_input = {**dict.fromkeys(network.inputs, delay - 1), **lags}

@@ -41,6 +41,7 @@ class Ideal:
         threshold: what the membrane is compared with; take: what a spike takes off it.
         rest: what the chip's zero stands for (v_leak, for DIRECT neurons that start there); start: the membrane's.
         driver: the wire that brings `constant` as spikes, or None; starter: the one that lifts DIRECT neurons.
+        cut: whether a bias that 8 bits do not hold is cut off there, rather than the neuron's scale made smaller.
         lift: how far above its value in the source a DIRECT neuron's membrane stands (see `parts`).
         strict: whether the source spikes at v > threshold only.
         late: whether a spike resets at the next step, after the membrane has decayed.
@@ -57,6 +58,7 @@ class Ideal:
     take: Array
     rest: Array
     start: Array
+    cut: bool
     lift: Array
     driver: Wire | None
     starter: Wire | None
@@ -160,6 +162,7 @@ def _ideal(plan: Plan, name: str) -> Ideal:
         take=rule.threshold,
         rest=rest,
         start=rule.start,
+        cut=False,
         lift=np.zeros(population.size),
         driver=next((w for w in plan.biases if w.target == name), None),
         starter=next((w for w in plan.starts if w.target == name), None),
@@ -260,7 +263,7 @@ def quantise(
     largest = np.maximum.reduce([take + _own(ideal, wanted), np.abs(by_driver) + hold, ideal.lift / STARTER_SPIKES])
     scale = np.minimum(scale, (MAX_WEIGHT - 1) * back / np.maximum(largest, 1e-300))  # sums of two that are rounded
     constant = ideal.constant + (0.0 if ideal.direct else extra)
-    if ideal.driver is None and not ideal.direct:
+    if ideal.driver is None and not ideal.direct and not ideal.cut:
         scale = np.minimum(scale, MAX_BIAS / np.maximum(np.abs(constant), 1e-300))
     if ideal.direct:  # what a spike takes off must be a multiple of the matrix's unit
         unit = back / np.maximum(take, 1e-300)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from snnir.backends.xylo.layout import Block, Plan
-from snnir.backends.xylo.parts import dash_decay, time_constant
+from snnir.backends.xylo.parts import dash_decay, needs_driver, time_constant
 from snnir.backends.xylo.quantise import Cells
 from snnir.backends.xylo.rules import approximations
 from snnir.graph import Graph
@@ -131,6 +131,10 @@ def _notes(
         rule = plan.network.populations[name].rule
         if rule is not None and not c.ideal.direct and semantics.start == "rest" and np.any(rule.start != 0):
             notes.append(f"{name}: membranes start at 0 instead of v_leak, and rise to it as a bias does")
+        if c.ideal.driver is None and needs_driver(plan.network, name, semantics):
+            notes.append(
+                f"{name}: no room for a driver, so its 8-bit bias limits how finely weights and states resolve"
+            )
         if c.ideal.driver is not None and plan.lags[name] == 0:
             notes.append(f"{name}: its bias comes from a driver, one step late at the start")
         elif c.ideal.driver is None and name in plan.network.bias:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from snnir.backends.xylo import XYLO_AUDIO2, XYLO_AUDIO3
+from snnir.backends.xylo import XYLO_AUDIO2, XYLO_AUDIO3, XYLO_IMU
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3
 from snnir.backends.xylo.mapping import plan
 from snnir.backends.xylo.network import read_network
 from snnir.graph import Edge, Graph, chain
 from snnir.interpreter import interpret
 from snnir.ops import LIF, Affine, AvgPool2d, Conv2d, Delay, Flatten, Input, Linear, Output, Scale, Slice
-from tests.backends.xylo_nets import DT, SOFT, Array, affine, cuba, layers, lif, linear, spikes, wired
+from tests.backends.xylo_nets import DT, SOFT, Array, affine, count_error, cuba, layers, lif, linear, spikes, wired
 
 RNG = np.random.default_rng(1)
 
@@ -259,3 +261,51 @@ def test_biases_that_eight_bits_cannot_hold_get_a_driver() -> None:
     drivers = [b for b in plan(graph, AUDIO2).blocks if b.kind == "driver"]
     assert [b.size for b in drivers] == [2]  # 70 targets, at most 64 each
     assert (plan(graph, AUDIO2).fan_out() <= 64).all()
+
+
+def test_helpers_do_without_room_that_the_network_needs() -> None:
+    """128 neurons may feed the outputs, so there is no room for a driver of the outputs' biases among them."""
+    rng = np.random.default_rng(14)
+    graph = chain(
+        ("in", Input(shape=(4,))),
+        ("w1", affine(rng, 50, 4)),
+        ("a", cuba(50)),
+        ("w2", affine(rng, 128, 50)),
+        ("b", cuba(128)),
+        ("w3", affine(rng, 3, 128)),
+        ("c", cuba(3)),
+        ("out", Output()),
+        semantics=SOFT,
+    )
+    assert XYLO_AUDIO3.target.check(graph) == []
+    full, roomy = plan(graph, AUDIO3), plan(graph, replace(AUDIO3, name="larger", output_expansion=140))
+    assert full.output_expansion == 128
+    assert {wire.target for wire in full.biases} == {"a", "b"}
+    assert {wire.target for wire in roomy.biases} == {"a", "b", "c"}
+    notes = XYLO_AUDIO3.build(graph, {}).report["notes"]
+    assert any(note.startswith("c: no room for a driver") for note in notes)
+
+
+def test_a_layer_that_fills_both_reaches_does_without_any_driver() -> None:
+    rng = np.random.default_rng(16)
+    ops = [("in", Input(shape=(4,))), ("w1", affine(rng, 128, 4)), ("a", cuba(128)), ("w2", affine(rng, 3, 128))]
+    graph = chain(*ops, ("b", cuba(3)), ("out", Output()), semantics=SOFT)
+    assert XYLO_AUDIO3.target.check(graph) == []
+    assert not plan(graph, AUDIO3).biases
+    x = spikes((100, 8, 4), 0.3, 1)
+    artifact = XYLO_AUDIO3.build(graph, {"calibrate": {"in": spikes((100, 8, 4), 0.3)}})
+    want = interpret(graph, x, record=["a"])[1]["a"]
+    assert count_error(artifact.run({"in": x}, ("a",))[1]["a"], want) < 0.1
+
+
+def test_a_chip_full_of_lif_neurons_does_without_helpers() -> None:
+    rng = np.random.default_rng(15)
+    graph = layers(rng, [8, 64, 64, 64, 8], lif)
+    weight = np.zeros((296, 64))
+    weight[:, 0] = 1.0
+    ops = {**graph.ops, "more": Linear(weight=weight), "n5": lif(296)}
+    full = Graph(ops, (*graph.edges, Edge("n1", "more"), Edge("more", "n5")), graph.semantics)
+    found = plan(full, XYLO_IMU.chip)
+    assert found.n_hidden == 496 == 3 * 64 + 8 + 296
+    assert not found.starts
+    assert XYLO_IMU.target.check(full) == []
