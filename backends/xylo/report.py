@@ -132,9 +132,7 @@ def _notes(
         if rule is not None and not c.ideal.direct and semantics.start == "rest" and np.any(rule.start != 0):
             notes.append(f"{name}: membranes start at 0 instead of v_leak, and rise to it as a bias does")
         if c.ideal.driver is None and needs_driver(plan.network, name, semantics):
-            notes.append(
-                f"{name}: no room for a driver, so its 8-bit bias limits how finely weights and states resolve"
-            )
+            notes.append(f"{name}: no room for a driver, so 8 bits must hold its bias; a neuron less would make room")
         if c.ideal.driver is not None and plan.lags[name] == 0:
             notes.append(f"{name}: its bias comes from a driver, one step late at the start")
         elif c.ideal.driver is None and name in plan.network.bias:
