@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from snnir.backends.torch_source import neurons as n
 from snnir.backends.torch_source.source import Classes, Layer, call
 from snnir.ops import IF, CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
@@ -123,8 +125,13 @@ class _Writer:
         """The reset method as source; '' for Norse's default, `reset_value`."""
         detached = n.detach_reset(self.op) is True
         if self.semantics.reset == "value":
+            if detached and self.resets_to_zero():
+                return self.function(_DETACHED_ZERO, "reset_zero_detached")
             return self.function(_DETACHED_VALUE, "reset_value_detached") if detached else ""
         return self.function(_SUBTRACT.replace("Z", "z.detach()" if detached else "z"), "reset_by_threshold")
+
+    def resets_to_zero(self) -> bool:
+        return self.semantics.reset == "value" and not np.any(getattr(self.op, "v_reset", 0.0))
 
     def function(self, text: str, stem: str) -> str:
         return self.classes.add(stem, text)
@@ -148,9 +155,11 @@ class _Writer:
     def assumptions(self) -> list[str]:
         """The statement that holds parameters to what the class takes for granted."""
         given = ("r", "w_in") if n.current_based(self.op) else () if isinstance(self.op, IF) else ("r",)
-        ones = [f"self.{name} == 1" for name in given if self.is_one(name)]
-        self.classes.need(*(["fits"] if ones else []))
-        return [f"    fits({', '.join(ones)})"] if ones else []
+        held = [f"self.{name} == 1" for name in given if self.is_one(name)]
+        if self.spiking and self.resets_to_zero() and n.detach_reset(self.op) is True:
+            held.append("self.v_reset == 0")
+        self.classes.need(*(["fits"] if held else []))
+        return [f"    fits({', '.join(held)})"] if held else []
 
     def spike_parameters(self) -> list[str]:
         reset = self.reset()
@@ -237,13 +246,14 @@ class _Writer:
         return self.scaled("r", "tau", x)
 
     def loop(self, step: str) -> list[str]:
+        self.classes.need("by_step", "whole")
         return [
             "def forward(self, x: Tensor) -> Tensor:",
             "    state, out = self.start(), []",
-            "    for current in x:",
+            "    for current in by_step(x):",
             f"        y, state = {step}",
             "        out.append(y)",
-            "    return torch.cat(out).unflatten(0, x.shape[:2])",
+            "    return whole(out)",
         ]
 
     def current_based(self, doc: list[str]) -> str:
@@ -291,7 +301,11 @@ class _Writer:
 
 _DETACHED_VALUE = '''def NAME(z, v, reset, th):
     """norse.reset_value without a gradient through the spike."""
-    return torch.where(z > 0, reset, v)'''
+    return norse.reset_value(z.detach(), v, reset, th)'''
+
+_DETACHED_ZERO = '''def NAME(z, v, reset, th):
+    """norse.reset_value to 0, without a gradient through the spike."""
+    return (1 - z.detach()) * v'''
 
 # norse.reset_subtract takes five operations for this, and `th`, which is not the threshold where a spike is v >= it.
 _SUBTRACT = '''def NAME(z, v, reset, th):

@@ -151,14 +151,17 @@ class _Writer:
         """A current with the drive."""
         return f"{current} + self.drive" if self.drive() else current
 
-    def reset_line(self) -> str:
+    def reset_lines(self) -> list[str]:
         """snnTorch's resets pass no gradient through the spike, so ours do only where the network says so."""
-        through = n.detach_reset(self.op) is False
+        lines = ["fired = spk" if n.detach_reset(self.op) is False else "fired = spk.detach()"]
         if self.semantics.reset == "subtract":
-            return f"mem = mem - {'spk' if through else 'spk.detach()'} * self.v_threshold"
-        if through:
-            return "mem = (1 - spk) * mem + spk * self.v_reset"
-        return "mem = torch.where(spk > 0, self.v_reset, mem)"
+            return [*lines, "mem = mem - fired * self.v_threshold"]
+        if self.resets_to_zero():
+            return [*lines, "mem = (1 - fired) * mem"]
+        return [*lines, "mem = (1 - fired) * mem + fired * self.v_reset"]
+
+    def resets_to_zero(self) -> bool:
+        return self.spiking and self.semantics.reset == "value" and not np.any(getattr(self.op, "v_reset", 0.0))
 
     def step(self) -> list[str]:
         """The method `step`."""
@@ -172,7 +175,7 @@ class _Writer:
             lines = self._integrates(self.driven(x))
         state = "(syn, mem)" if n.current_based(self.op) else "mem"
         if self.spiking:
-            lines += [self.reset_line(), f"return spk.to(x.dtype), {state}"]
+            lines += [*self.reset_lines(), f"return spk.to(x.dtype), {state}"]
         else:
             lines += [f"return mem, {state}"]
         given = "state" if n.current_based(self.op) else "mem"
@@ -190,7 +193,7 @@ class _Writer:
         return [*lines, fires] if self.spiking else lines
 
     def start(self) -> list[str]:
-        """The body of `start(self, shape)`: coefficients, and the state before the first step."""
+        """The body of `start(self, x)`: coefficients, and the state before the first step."""
         lines = [f"self.beta = {self.beta()}"]
         if n.current_based(self.op):
             lines.append(f"self.alpha = {n.decay('tau_syn', self.semantics)}")
@@ -205,11 +208,10 @@ class _Writer:
         if self.conditions():
             self.classes.need("fits")
             lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)
-        at_rest = n.start(self.op, self.semantics) != "0.0"
-        mem = "self.v_leak.expand(shape)" if at_rest else "self.beta.new_zeros(shape)"
-        if not n.current_based(self.op):
-            return [*lines, f"return {mem}"]
-        return [*lines, f"return self.beta.new_zeros(shape), {mem}"]
+        # Made like x, so that all states lie in memory as it does.
+        leaks = n.start(self.op, self.semantics) != "0.0" and self.drive()
+        mem = "torch.zeros_like(x) + self.v_leak" if leaks else "torch.zeros_like(x)"
+        return [*lines, f"return torch.zeros_like(x), {mem}" if n.current_based(self.op) else f"return {mem}"]
 
     def conditions(self) -> list[str]:
         """What must hold of the parameters for the layer to compute the neuron, as it did when it was written."""
@@ -218,6 +220,8 @@ class _Writer:
             found.append("self.alpha > -1e-7")
         if "v_leak" in self.op.arrays and not self.drive():
             found.append("self.v_leak == 0")
+        if self.resets_to_zero():
+            found.append("self.v_reset == 0")
         if not self.gain():
             found += ["self.w_in == 1"] if n.current_based(self.op) else []
             found += ["self.r == 1"] if self.layer == "snn.Synaptic" or not n.current_based(self.op) else []
@@ -258,19 +262,21 @@ class _Writer:
                 f"    return ({n.gain(self.op, self.semantics)} * x).cumsum(0)",
             ]
             return n.class_text("NAME(nn.Module)", doc, [self.init(), forward])
+        self.classes.need("by_step", "whole")
         start = [
-            "def start(self, shape):",
-            '    """The coefficients, and the state before the first step."""',
+            "def start(self, x: Tensor):",
+            '    """The coefficients, and the state before the first step; x: (B, ...), such as a step\'s."""',
             *(f"    {line}" for line in self.start()),
         ]
         forward = [
             "def forward(self, x: Tensor) -> Tensor:",
-            "    state, out = self.start(x.shape[1:]), []",
-            "    for current in x:",
+            "    steps, out = by_step(x), []",
+            "    state = self.start(steps[0])",
+            "    for current in steps:",
             "        y, state = self.step(current, state)",
             "        out.append(y)",
             *([] if self.written_out else ["    self.reset_mem()  # or the layer would keep the last graph alive"]),
-            "    return torch.cat(out).unflatten(0, x.shape[:2])",
+            "    return whole(out)",
         ]
         base = "nn.Module" if self.written_out else self.layer
         return n.class_text(f"NAME({base})", doc, [self.init(), *self.unused(), start, self.step(), forward])
@@ -283,7 +289,7 @@ class _Writer:
             lines = [f"    v = {gain} * x if state is None else state + {gain} * x", "    return v, v"]
         else:
             lines = [
-                "    state = self.start(x.shape) if state is None else state",
+                "    state = self.start(x) if state is None else state",
                 "    y, state = self.step(x, state)",
                 *(f"    {line}" for line in self.let_go()),
                 "    return y, state",

@@ -26,6 +26,16 @@ def folded(layer: Any, x: Tensor, axes: int) -> Tensor:
     return layer(x.flatten(0, -axes - 1)).unflatten(0, x.shape[:-axes])
 
 
+def by_step(x: Tensor) -> tuple[Tensor, ...]:
+    """x[0], x[1], ...; in the memory format of x, and so is its gradient (that of x.unbind() is not)."""
+    return x.flatten(0, 1).split(x.shape[1])
+
+
+def whole(steps: list[Tensor]) -> Tensor:
+    """torch.stack(steps) in the memory format of the steps."""
+    return torch.cat(steps).unflatten(0, (len(steps), -1))
+
+
 class Conv1d(nn.Conv1d):
     """nn.Conv1d over (..., C, L)."""
 
