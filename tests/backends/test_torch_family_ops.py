@@ -57,7 +57,7 @@ STATELESS: dict[str, tuple[tuple[int, ...], ops.Op]] = {
     "token shift, one mix": (TOKENS, ops.TokenShift(mix=np.float64(0.3))),
     **{f"activation {f}": (VECTOR, ops.Activation(function=f)) for f in ops.Activation.KINDS},
     "flatten of inner axes": (IMAGE, ops.Flatten(start_dim=1, end_dim=2)),
-    "flatten of nothing": (VECTOR, ops.Flatten(start_dim=1, end_dim=1)),
+    "flatten of one axis": (IMAGE, ops.Flatten(start_dim=1, end_dim=1)),
     "convolution with a bias map": (
         IMAGE,
         ops.Conv2d(weight=normal(4, 2, 3, 3), bias=normal(4, 6, 5), padding=1, groups=2),
