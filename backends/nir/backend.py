@@ -25,7 +25,7 @@ def biases_are_per_channel(graph: Graph) -> Iterator[Violation]:
                 where=", ".join(graph.sources(name)),
                 loc=str(op.loc or ""),
                 expected=f"one bias per channel, {[op.bias.shape[0]]}",
-                hint="leave the padded convolutions unfused (no fuse-linear{bias_maps=true})",
+                hint="leave the padded convolutions unfused (use fuse-linear{bias_map=false})",
             )
 
 

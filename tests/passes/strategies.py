@@ -358,7 +358,7 @@ def graphs(
         g.add(ops.Input(shape=g.one([shape, *shapes])), name="in1")
     for _ in range(draw(st.integers(2, max_ops))):
         g.extend(menu)
-    if recurrence and g.chance():
+    for _ in range(draw(st.integers(0, 2)) if recurrence else 0):
         g.recur()
         for _ in range(draw(st.integers(0, 2))):
             g.extend(menu)

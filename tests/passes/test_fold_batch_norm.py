@@ -50,8 +50,8 @@ def lif(threshold: float = 0.3) -> LIF:
 @several
 @given(graphs(MENU), st.integers(0, 99))
 def test_exact_on_random_graphs(graph: Graph, seed: int) -> None:
-    after, _ = run("fold-batch-norm", graph)
-    assert "BatchNorm" not in kinds(after)
+    after, log = run("fold-batch-norm", graph)
+    assert "BatchNorm" not in kinds(after) or declined(log, "would arrive")
     same(graph, after, seed)
 
 

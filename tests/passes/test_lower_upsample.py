@@ -38,8 +38,8 @@ def test_exact_on_random_graphs(alone: str) -> None:
     @several
     @given(graphs(MENU, shapes=MAPS, max_ops=6, branch=6), st.integers(0, 99))
     def check(graph: Graph, seed: int) -> None:
-        after, _ = run(f"lower-upsample{{alone={alone}}}", graph)
-        assert "Upsample2d" not in kinds(after)
+        after, log = run(f"lower-upsample{{alone={alone}}}", graph)
+        assert "Upsample2d" not in kinds(after) or declined(log, "would arrive")
         same(graph, after, seed)
 
     check()

@@ -277,3 +277,18 @@ def test_shapes_that_inputs_tell_win_over_a_populations_own_parameters() -> None
         **{"in": Input(shape=(2, 3, 4))},
     )
     assert graph.shapes["lif"] == (2, 3, 4)
+
+
+def test_an_offset_on_a_cycle_stays_for_it_arrives_before_the_first_step() -> None:
+    """Two late edges in a row: what `back` gives before step 0 does not know the membrane of `li` yet."""
+    graph = wired(
+        "in>into in>back into>li back>li li>back back>into back>out",
+        into=Affine(weight=n(3, 3), bias=n(3)),
+        back=Affine(weight=n(3, 3) * 0.3, bias=n(3)),
+        li=LI(tau=np.float64(5e-3), v_leak=u(0.5, 1.0, 3)),
+        **{"in": Input(shape=(3,))},
+        out=Output(),
+    )
+    after, log = run("normalise-gain", graph)
+    assert declined(log, "li", "its potentials stay: it lies on a cycle")
+    same(graph, after)
