@@ -172,7 +172,8 @@ def emitted(target: str) -> nn.Module:
         return snn.LIF(tau=TAU, dt=DT, v_threshold=THRESHOLD)
 
     network = Network(*(part for conv in convolutions(snn.Conv2d) for part in (conv, lif())))
-    return snnir.compile(snnir.load(network, dt=DT), target=target).module()
+    # The loops above have the input gain in their weights; normalise-gain puts it there.
+    return snnir.compile(snnir.load(network, dt=DT), target=target, passes="normalise-gain").module()
 
 
 # Measuring
