@@ -65,9 +65,10 @@ class Simplify(Pass):
     def run(self, graph: Graph, log: Log) -> Graph:
         if self.dead:  # a dead op shares no cycle with a live one, so no delay can move
             graph = _without_dead(graph, log)
-        return in_time(graph, log, self._rewrite)
+        twins: dict[str, str] = {}
+        return in_time(graph, log, lambda g, log, frozen: self._rewrite(g, log, frozen, twins), twins)
 
-    def _rewrite(self, graph: Graph, log: Log, frozen: frozenset[str]) -> Graph:
+    def _rewrite(self, graph: Graph, log: Log, frozen: frozenset[str], twins: dict[str, str]) -> Graph:
         work = Work(graph, frozen)
         # Feeders come first, so one walk meets every op after all that it reads is as simple as it gets.
         plan = schedule(graph)
@@ -84,7 +85,7 @@ class Simplify(Pass):
                 if self.identities and _is_identity(work, name) and self._bypass(work, name, log):
                     continue
             if self.duplicates and not (work.ops[name].stateful and name in cyclic):
-                _merge_duplicate(work, name, seen, log)
+                _merge_duplicate(work, name, seen, log, twins)
         return work.build()
 
     @staticmethod
@@ -155,7 +156,7 @@ def _join_layouts(work: Work, name: str, log: Log) -> None:
     log.did(name, f"joined with {before}")
 
 
-def _merge_duplicate(work: Work, name: str, seen: dict[Any, list[str]], log: Log) -> None:
+def _merge_duplicate(work: Work, name: str, seen: dict[Any, list[str]], log: Log, twins: dict[str, str]) -> None:
     op = work.ops[name]
     if isinstance(op, (Input, Output)):
         return
@@ -174,6 +175,8 @@ def _merge_duplicate(work: Work, name: str, seen: dict[Any, list[str]], log: Log
         work.redirect(name, twin)
         work.replace(twin, work.ops[twin], (name,))
         work.remove(name)
+        if op.stateful:
+            twins[name] = twin
         log.did(name, f"removed: {twin} does the same" + (f" for {', '.join(readers[:3])}" if readers else ""))
         return
     candidates.append(name)

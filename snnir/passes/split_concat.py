@@ -70,9 +70,10 @@ class SplitConcat(Pass):
     def run(self, graph: Graph, log: Log) -> Graph:
         if not any(isinstance(op, Concat) for op in graph.ops.values()):
             return graph
-        return in_time(graph, log, self._rewrite)
+        parts: dict[str, str] = {}
+        return in_time(graph, log, lambda g, log, frozen: self._rewrite(g, log, frozen, parts), parts)
 
-    def _rewrite(self, graph: Graph, log: Log, frozen: frozenset[str]) -> Graph:
+    def _rewrite(self, graph: Graph, log: Log, frozen: frozenset[str], parts: dict[str, str]) -> Graph:
         work = Work(graph, frozen)
         # Readers first: a concatenation of a concatenation can only go when the one behind it is gone.
         for name in reversed(order(graph)):
@@ -84,7 +85,7 @@ class SplitConcat(Pass):
             except Declined as reason:
                 log.declined(name, f"stays: {reason}")
                 continue
-            _apply(work, name, cuts)
+            _apply(work, name, cuts, parts)
             log.did(name, f"went into {listed(cut.edge.target for cut in cuts)}")
         return work.build()
 
@@ -145,7 +146,7 @@ def _shapes(cut: Cut, shapes: list[Shape]) -> list[Shape]:
     return found
 
 
-def _apply(work: Work, concat: str, cuts: list[Cut]) -> None:
+def _apply(work: Work, concat: str, cuts: list[Cut], whole: dict[str, str]) -> None:
     parts = {concat: [work.feeders(concat, port) for port in work.ops[concat].ports]}
     shapes = {concat: [work.arriving(concat, port) for port in work.ops[concat].ports]}
     for cut in cuts:
@@ -163,6 +164,8 @@ def _apply(work: Work, concat: str, cuts: list[Cut]) -> None:
                 for feeder in sources:
                     work.connect(feeder, new)
                 after.append([new])
+                if op.stateful:
+                    whole[new] = whole.get(target, target)
         if cut.summed:
             for reader in work.outgoing(target):
                 for (new,) in after:

@@ -21,12 +21,16 @@ MOST_NEW_WAYS = 64
 """How many new ways between ops are looked into before a rewrite counts as having moved a delay: keeps it linear."""
 
 
-def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
+def in_time(graph: Graph, log: Log, rewrite: Rewrite, alias: dict[str, str] | None = None) -> Graph:
     """Runs `rewrite(graph, log, frozen)`, and again with the ops of all cycles frozen where it moved a delay.
 
     A rewrite must leave ops named in `frozen`, and the edges between them, as they are. The result keeps the graph's
     timing, else it is the graph itself. Latencies of the graph's semantics count too: they belong to edges, and a
     rewrite moves edges.
+
+    Args:
+        alias: filled by the rewrite with the names of ops with state that it made or removed -> the name of the op
+            whose spikes they give: a part of it, or its twin.
     """
     lags, groups = edge_lags(graph, graph.semantics)
     cyclic = frozenset(name for group in groups if group.cyclic for name in group.ops)
@@ -34,8 +38,10 @@ def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
     frozen = cyclic if not graph.semantics.recurrent_bias_at_start else frozenset[str]()
     for fixed in dict.fromkeys((frozen, cyclic)):
         attempt = Log(log.pass_name)
+        if alias:
+            alias.clear()
         after = rewrite(graph, attempt, fixed)
-        moved = _moved(graph, lags, cyclic, after) if timed else None
+        moved = _moved(graph, lags, cyclic, after, alias or {}) if timed else None
         if moved is None:
             log.entries += attempt.entries
             return after
@@ -44,7 +50,7 @@ def in_time(graph: Graph, log: Log, rewrite: Rewrite) -> Graph:
 
 
 def _moved(
-    before: Graph, lags_before: Mapping[Edge, int], cyclic: frozenset[str], after: Graph
+    before: Graph, lags_before: Mapping[Edge, int], cyclic: frozenset[str], after: Graph, alias: Mapping[str, str]
 ) -> tuple[str, str] | None:
     """The first place where `after` delivers a value in another step than `before`: where, and what; else None."""
     if after is before:
@@ -59,10 +65,14 @@ def _moved(
             or set(before.incoming[name]) == set(after.incoming[name])
         )
     }
+    fixed |= set(alias.values())
     lags_after, groups = edge_lags(after, after.semantics)
-    cyclic = cyclic | {name for group in groups if group.cyclic for name in group.ops}
+    if before.semantics.latency_neuron or before.semantics.latency_input:
+        cyclic = frozenset([*before.ops, *after.ops])  # every edge of a neuron is late
+    cyclic |= {name for group in groups if group.cyclic for name in group.ops}
     stops = {name for graph in (before, after) for name, op in graph.ops.items() if op.stateful} | fixed
-    old, new = _paths(before, lags_before, stops, stops), _paths(after, lags_after, stops, stops)
+    old = _renamed(_paths(before, lags_before, stops, stops), alias)
+    new = _renamed(_paths(after, lags_after, stops, stops), alias)
     unknown = 0
     for key, now in new.items():
         was = old.get(key, frozenset())
@@ -77,6 +87,14 @@ def _moved(
         if was != now or len(now) > 1:
             return target, f"what {source} sends to {target} would arrive {_steps(now)} instead of {_steps(was)}"
     return None
+
+
+def _renamed(paths: Paths, alias: Mapping[str, str]) -> Paths:
+    found: Paths = {}
+    for (source, target, port), delays in paths.items():
+        key = alias.get(source, source), alias.get(target, target), port
+        found[key] = found.get(key, frozenset()) | delays
+    return found
 
 
 def _steps(delays: frozenset[int]) -> str:

@@ -55,9 +55,10 @@ def lif(threshold: float = 0.3) -> LIF:
 @several
 @given(st.sampled_from(SEMANTICS).flatmap(lambda s: graphs(MENU, max_ops=10, semantics=s)), st.integers(0, 99))
 def test_exact_on_random_graphs_and_done_in_one_go(graph: Graph, seed: int) -> None:
-    after, _ = run("simplify", graph)
+    after, log = run("simplify", graph)
     same(graph, after, seed)
-    assert run("simplify", after)[0] is after
+    # Where a delay would have moved, the cycles were left alone, and a second look at the rest may find more.
+    assert run("simplify", after)[0] is after or declined(log, "would arrive")
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,40 @@ def test_nor_one_that_gives_an_edge_its_latency() -> None:
         semantics=Semantics(dt=1e-3, latency_neuron=1),
     )
     assert run("simplify", graph)[0] is graph
+
+
+def test_twins_go_also_where_edges_have_latency() -> None:
+    graph = wired(
+        "in>a in>b a>w w>out b>out",
+        **{"in": Input(shape=(3,))},
+        a=lif(),
+        b=lif(),
+        w=Scale(scale=n(3)),
+        out=Output(),
+    )
+    late = Graph(graph.ops, graph.edges, Semantics(dt=1e-3, latency_neuron=1))
+    after, _ = run("simplify", late)
+    assert kinds(after) == ["LIF", "Scale"]
+    same(late, after)
+
+
+def test_but_not_the_delay_of_0_that_gives_an_edge_its_latency() -> None:
+    """`b` is a twin of `a`; without the Delay its spikes would reach the output a step early."""
+    graph = wired(
+        "in>a in>b a>w w>out b>wait wait>out2",
+        **{"in": Input(shape=(3,))},
+        a=lif(),
+        b=lif(),
+        w=Scale(scale=n(3)),
+        wait=Delay(delay=np.zeros(())),
+        out=Output(),
+        out2=Output(),
+    )
+    late = Graph(graph.ops, graph.edges, Semantics(dt=1e-3, latency_neuron=1))
+    after, log = run("simplify", late)
+    assert "wait" in after
+    assert declined(log, "would arrive in the same step instead of 1 later")
+    same(late, after)
 
 
 def test_linear_in_the_size_of_the_graph() -> None:
