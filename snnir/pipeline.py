@@ -32,6 +32,10 @@ PASSES: dict[str, str] = {
 """Name -> 'module:class'; a module is imported when its pass is first asked for."""
 
 
+BALANCED = "latency"
+"""Key of a graph's metadata that balance-latency leaves: the steps by which each op has become later."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a pass's log: what it did at an op, or why it declined to."""
@@ -105,7 +109,12 @@ def run_pipeline(graph: Graph, passes: Iterable[Pass], hook: Callable[[Step], No
     for pass_ in passes:
         log = Log(pass_.name)
         start = perf_counter()
-        after = pass_.run(graph, log)
+        if BALANCED in graph.metadata and pass_.name != "balance-latency":
+            # Its delays are placed for the edges as they are; a rewrite that moves an edge would unbalance them.
+            log.declined("graph", "it is balanced for a target's latencies; put this pass before balance-latency")
+            after = graph
+        else:
+            after = pass_.run(graph, log)
         seconds = perf_counter() - start
         if after is not graph:
             try:

@@ -144,3 +144,11 @@ def test_the_graph_before_is_never_touched() -> None:
     run_pipeline(g, parse_pipeline(",".join(PASSES)))
     assert g.edges == edges == (Edge("a", "w"), Edge("w", "z"))
     assert all(np.array_equal(weights[k], v) for k, v in g.weights().items())
+
+
+def test_a_balanced_graph_is_rewritten_no_more() -> None:
+    graph = chain(Input(shape=(2,)), Scale(scale=np.ones(2)), Output(), metadata={"latency": {"output": 1}})
+    declined: list[str] = []
+    after = run_pipeline(graph, parse_pipeline("simplify"), lambda step: declined.extend(e.text for e in step.entries))
+    assert after is graph
+    assert "put this pass before balance-latency" in declined[0]
