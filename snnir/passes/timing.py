@@ -2,13 +2,14 @@
 
 One edge of every cycle is a step late, and which one follows from the structure (`snnir.schedule`). So a rewrite
 within a cycle may move the delay to a place where it means something else. `in_time` runs a rewrite, compares the
-steps along all paths between the ops that it left where they were, and lets it run again without the cycles where they
-differ.
+steps along all paths between the ops that it left where they were, and lets it run again with those ops frozen where
+they differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from snnir.graph import Edge, Graph
 from snnir.interpreter.run import edge_lags
@@ -17,12 +18,14 @@ from snnir.pipeline import Log
 
 Rewrite = Callable[[Graph, Log, frozenset[str]], Graph]
 Paths = dict[tuple[str, str, str], frozenset[int]]
+MOST_ATTEMPTS = 5
+"""How often a rewrite may be tried; the last time without any cycle."""
 MOST_NEW_WAYS = 64
 """How many new ways between ops are looked into before a rewrite counts as having moved a delay: keeps it linear."""
 
 
 def in_time(graph: Graph, log: Log, rewrite: Rewrite, alias: dict[str, str] | None = None) -> Graph:
-    """Runs `rewrite(graph, log, frozen)`, and again with the ops of all cycles frozen where it moved a delay.
+    """Runs `rewrite(graph, log, frozen)`, and again with the ops frozen where it moved a delay.
 
     A rewrite must leave ops named in `frozen`, and the edges between them, as they are. The result keeps the graph's
     timing, else it is the graph itself. Latencies of the graph's semantics count too: they belong to edges, and a
@@ -34,27 +37,53 @@ def in_time(graph: Graph, log: Log, rewrite: Rewrite, alias: dict[str, str] | No
     """
     lags, groups = edge_lags(graph, graph.semantics)
     cyclic = frozenset(name for group in groups if group.cyclic for name in group.ops)
-    timed = bool(lags or graph.semantics.latency_neuron or graph.semantics.latency_input)
+    latencies = bool(graph.semantics.latency_neuron or graph.semantics.latency_input)
     frozen = cyclic if not graph.semantics.recurrent_bias_at_start else frozenset[str]()
-    for fixed in dict.fromkeys((frozen, cyclic)):
+    for left in reversed(range(MOST_ATTEMPTS)):
         attempt = Log(log.pass_name)
         if alias:
             alias.clear()
-        after = rewrite(graph, attempt, fixed)
-        moved = _moved(graph, lags, cyclic, after, alias or {}) if timed else None
-        if moved is None:
+        after = rewrite(graph, attempt, frozen)
+        moves = _moves(graph, lags, cyclic, after, alias or {}) if lags or latencies else []
+        if not moves:
             log.entries += attempt.entries
             return after
-        log.declined(*moved)
+        for move in moves:
+            log.declined(move.target, move.what)
+        frozen |= {name for move in moves for name in _around(graph, after, move)} if left > 1 else cyclic
     return graph
 
 
-def _moved(
+@dataclass(frozen=True)
+class _Move:
+    """A value that a rewrite delivers in another step."""
+
+    source: str
+    target: str
+    what: str
+
+
+def _around(before: Graph, after: Graph, move: _Move) -> set[str]:
+    """The ops of `before` between the two ends of a move, as far as the rewrite took them away, and the ends."""
+    found = {name for name in (move.source, move.target) if name in before}
+    for start, edges, end in ((move.source, before.outgoing, "target"), (move.target, before.incoming, "source")):
+        stack = [start] if start in before else []
+        while stack:
+            for edge in edges[stack.pop()]:
+                name = getattr(edge, end)
+                if name not in found:
+                    found.add(name)
+                    if name not in after:
+                        stack.append(name)
+    return found
+
+
+def _moves(
     before: Graph, lags_before: Mapping[Edge, int], cyclic: frozenset[str], after: Graph, alias: Mapping[str, str]
-) -> tuple[str, str] | None:
-    """The first place where `after` delivers a value in another step than `before`: where, and what; else None."""
+) -> list[_Move]:
+    """Where `after` delivers a value in another step than `before`."""
     if after is before:
-        return None
+        return []
     fixed = {
         name
         for name, op in before.ops.items()
@@ -73,7 +102,7 @@ def _moved(
     stops = {name for graph in (before, after) for name, op in graph.ops.items() if op.stateful} | fixed
     old = _renamed(_paths(before, lags_before, stops, stops), alias)
     new = _renamed(_paths(after, lags_after, stops, stops), alias)
-    unknown = 0
+    unknown, moves = 0, []
     for key, now in new.items():
         was = old.get(key, frozenset())
         source, target, _ = key
@@ -85,8 +114,9 @@ def _moved(
             ends = {name for name, op in before.ops.items() if op.stateful or name == target}
             was = _paths(before, lags_before, ends, {source}).get(key, was)
         if was != now or len(now) > 1:
-            return target, f"what {source} sends to {target} would arrive {_steps(now)} instead of {_steps(was)}"
-    return None
+            what = f"what {source} sends to {target} would arrive {_steps(now)} instead of {_steps(was)}"
+            moves.append(_Move(source, target, what))
+    return moves
 
 
 def _renamed(paths: Paths, alias: Mapping[str, str]) -> Paths:
