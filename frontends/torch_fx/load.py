@@ -60,6 +60,8 @@ def load_module(
             attribute `input_shape`, else what the first layers fix.
         loc: where the module is defined, for ops that no line of a forward() calls.
 
+    The module's attribute `graph_metadata`, a dict, becomes the graph's metadata.
+
     Raises:
         CompileError: with everything that cannot become part of the graph, each with its line.
         UsageError: `module` is no nn.Module, or the shapes or examples are not of the forms above.
@@ -93,8 +95,15 @@ def trace(
     rule = semantics_of(builder, dt, semantics)
     if builder.violations:
         raise CompileError(builder.violations, title=f"{type(module).__name__} cannot be compiled")
-    graph = _live(Graph(builder.ops, tuple(builder.edges), rule)).verify()
+    graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module))).verify()
     return Traced(graph, {key: b for key, b in builder.bindings.items() if key[0] in graph})
+
+
+def _metadata(module: nn.Module) -> Mapping[str, Any]:
+    given = getattr(module, "graph_metadata", {})
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{type(module).__name__}.graph_metadata is a {type(given).__name__}, expected a mapping")
+    return given
 
 
 @contextmanager
@@ -199,7 +208,8 @@ def _live(graph: Graph) -> Graph:
                 alive.add(edge.source)
                 pending.append(edge.source)
     edges = tuple(edge for edge in graph.edges if edge.target in alive)
-    return Graph({name: op for name, op in graph.ops.items() if name in alive}, edges, graph.semantics)
+    ops = {name: op for name, op in graph.ops.items() if name in alive}
+    return Graph(ops, edges, graph.semantics, metadata=graph.metadata)
 
 
 def _definition(module: nn.Module) -> Loc:

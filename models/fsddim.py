@@ -1,0 +1,261 @@
+"""FSDDIM's spiking UNet (Watanabe, Mukuta and Harada, arXiv 2312.01742), defined once, at several sizes.
+
+The network predicts v from a noisy image. Both come and go as synaptic currents, one value per SNN step: the image is
+repeated (linear encoder), the last layer is a current without a neuron, and its mean over time is v (linear decoder).
+Between the first and the last convolution everything that a neuron sends is a spike.
+
+    snnir compile models/fsddim.py --preset small --target torch,norse -o out
+    snnir sample models/fsddim.py --preset small --weights shipped -n 64 -o grid.png
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from snnir import nn
+from snnir.diffusion.spec import DiffusionSpec
+
+DT = 1e-3  # seconds
+DECAY = 0.8  # of the membrane in a step; the configuration files of the paper call it tau
+V_TH = 1.0
+HALF = 0.5**0.5  # alpha of tdBN where two branches meet before one neuron
+
+
+@dataclass(frozen=True)
+class Config:
+    """One size of the network.
+
+    Args:
+        image: channels, height and width of an image.
+        fold: space-to-depth factor; the network sees (C * fold^2, H / fold, W / fold), pixels only re-indexed.
+        steps: SNN steps of one denoising call (4 or 8 in the paper).
+        widths: channels of the levels, as the paper writes them: base * [1, 2, 3, 4].
+        blocks: ResBlocks per level.
+        time: length of the sinusoidal time embedding, and of the vector made from it.
+        reset: 'value' (the paper's hard reset to 0) or 'subtract' (soft: what Xylo has).
+        stem_skip: whether the first convolution's real-valued output also goes to the last convolution, as in the
+            paper. Without it the last convolution sees spikes only, and so does the next denoising call (fuse-decoder).
+    """
+
+    image: tuple[int, int, int]
+    widths: tuple[int, ...]
+    fold: int = 1
+    steps: int = 4
+    blocks: int = 2
+    time: tuple[int, int] = (128, 512)
+    reset: str = "value"
+    stem_skip: bool = True
+
+
+PRESETS = {
+    "paper": Config(image=(1, 32, 32), widths=(128, 256, 384, 512)),
+    "small": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128)),
+    "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64)),
+}
+
+
+def lif(config: Config) -> nn.LIF:
+    """u <- 0.8 u (1 - o) + I, a spike above 1, hard reset that is detached; triangle surrogate of width 0.5."""
+    return nn.LIF.from_decay(
+        DECAY,
+        dt=DT,
+        v_threshold=V_TH,
+        reset=config.reset,
+        detach_reset=True,
+        surrogate=nn.Triangle(width=0.5),
+    )
+
+
+def norm(channels: int, alpha: float = 1.0) -> nn.tdBatchNorm2d:
+    return nn.tdBatchNorm2d(channels, alpha=alpha, v_th=V_TH)
+
+
+class TimeEmbedding(nn.Module):
+    """The sinusoid of t, a current at every step -> currents for the ResBlocks' own time neurons."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        size, width = config.time
+        self.expand = nn.Linear(size, width)
+        self.neurons = lif(config)
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, time: torch.Tensor) -> torch.Tensor:
+        return self.mix(self.neurons(self.expand(time)))
+
+
+class ResBlock(nn.Module):
+    """Spikes and time currents in, spikes out: the two branches' currents are summed before the last neuron."""
+
+    def __init__(self, config: Config, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.time_neurons = lif(config)
+        self.time = nn.Linear(config.time[1], outputs)
+        self.spread = nn.Reshape(outputs, 1, 1)
+        self.norm1 = norm(outputs)
+        self.neurons1 = lif(config)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = norm(outputs, HALF)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.shortcut_norm = norm(outputs, HALF)
+        self.neurons2 = lif(config)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(x) + self.spread(self.time(self.time_neurons(time)))
+        h = self.norm2(self.conv2(self.neurons1(self.norm1(h))))
+        return self.neurons2(h + self.shortcut_norm(self.shortcut(x)))
+
+
+class ConvNeurons(nn.Module):
+    """Conv3x3, tdBN, LIF: what ends the level that is not resampled."""
+
+    def __init__(self, config: Config, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm = norm(outputs)
+        self.neurons = lif(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neurons(self.norm(self.conv(x)))
+
+
+class Down(nn.Module):
+    """Half the resolution, linear: average pooling and a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+        self.conv = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.pool(x))
+
+
+class Up(nn.Module):
+    """Twice the resolution, linear: nearest neighbour and a convolution."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.upsample = nn.Upsample2d(2)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.upsample(x))
+
+
+class SpikingUNet(nn.Module):
+    """Common to both arrangements: what goes in and out, and what a sampler has to know."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        channels, height, width = config.image
+        fold = config.fold
+        self.config = config
+        self.currents = (channels * fold**2, height // fold, width // fold)
+        self.input_shape = {"x": self.currents, "time": (config.time[0],)}
+        self.diffusion = DiffusionSpec(
+            image=config.image, fold=fold, steps=config.steps, time_size=config.time[0], input="x", time="time"
+        )
+        self.graph_metadata = {"diffusion": self.diffusion.to_dict()}
+
+
+class PaperUNet(SpikingUNet):
+    """The UNet of the paper: levels of ResBlocks, the last one without resampling, ResBlocks in the middle, and back.
+
+    x (S, B, *currents), time (S, B, time size) -> v as currents (S, B, *currents).
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        base = config.widths[0]
+        levels = list(zip((base, *config.widths[:-1]), config.widths, strict=True))
+        last, n = len(levels) - 1, config.blocks
+        self.time_embedding = TimeEmbedding(config)
+        self.conv_in = nn.Conv2d(self.currents[0], base, 3, padding=1)
+        self.down = torch.nn.ModuleList(
+            torch.nn.ModuleList(ResBlock(config, inner, inner) for _ in range(n)) for inner, _ in levels
+        )
+        self.down_end = torch.nn.ModuleList(
+            ConvNeurons(config, *level) if i == last else Down(*level) for i, level in enumerate(levels)
+        )
+        self.middle = torch.nn.ModuleList(ResBlock(config, config.widths[-1], config.widths[-1]) for _ in range(2))
+        self.up = torch.nn.ModuleList(
+            torch.nn.ModuleList(ResBlock(config, outer + inner, outer) for _ in range(n))
+            for inner, outer in reversed(levels)
+        )
+        self.up_end = torch.nn.ModuleList(
+            ConvNeurons(config, outer, inner) if i == last else Up(outer, inner, 3)
+            for i, (inner, outer) in enumerate(reversed(levels))
+        )
+        self.final = ResBlock(config, 2 * base, base)
+        joined = base * (1 + config.stem_skip + 2 * n)
+        self.conv_out = nn.Conv2d(joined, self.currents[0], 1)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        time = self.time_embedding(time)
+        stem = x = self.conv_in(x)
+        skips: list[torch.Tensor] = []
+        for blocks, end in zip(self.down, self.down_end, strict=True):
+            for block in blocks:
+                x = block(x, time)
+                skips.append(x)
+            x = end(x)
+        outer = skips[: self.config.blocks]
+        for block in self.middle:
+            x = block(x, time)
+        for blocks, end in zip(self.up, self.up_end, strict=True):
+            ups: list[torch.Tensor] = []
+            for block in blocks:
+                x = block(torch.cat([x, skips.pop()], dim=2), time)
+                ups.append(x)
+            x = end(x)
+        x = self.final(torch.cat([x, stem], dim=2), time)
+        parts = [x, stem, *outer, *ups] if self.config.stem_skip else [x, *outer, *ups]
+        return self.conv_out(torch.cat(parts, dim=2))
+
+
+class SmallUNet(SpikingUNet):
+    """Two resolutions, three ResBlocks: the same parts, in an arrangement that trains on one processor core.
+
+    x (S, B, *currents), time (S, B, time size) -> v as currents (S, B, *currents).
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        wide, deep = config.widths
+        self.time_embedding = TimeEmbedding(config)
+        self.conv_in = nn.Conv2d(self.currents[0], wide, 3, padding=1)
+        self.down = ResBlock(config, wide, wide)
+        self.down_end = Down(wide, deep)
+        self.middle = ResBlock(config, deep, deep)
+        self.up_end = Up(deep, wide, 1)
+        self.up = ResBlock(config, 2 * wide, wide)
+        self.conv_out = nn.Conv2d(wide * (2 + config.stem_skip), self.currents[0], 1)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        time = self.time_embedding(time)
+        stem = self.conv_in(x)
+        down = self.down(stem, time)
+        x = self.middle(self.down_end(down), time)
+        x = self.up(torch.cat([self.up_end(x), down], dim=2), time)
+        return self.conv_out(torch.cat([x, down, stem] if self.config.stem_skip else [x, down], dim=2))
+
+
+def build(preset: str = "small", weights: str | None = None, seed: int = 0, **options: Any) -> SpikingUNet:
+    """The network of a preset, untrained unless `weights` says otherwise.
+
+    Args:
+        preset: one of PRESETS.
+        weights: 'shipped' for the weights that come with snnir, or a .safetensors file.
+        seed: of the initial weights.
+        options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    config = replace(PRESETS[preset], **options)
+    torch.manual_seed(seed)
+    return PaperUNet(config) if preset == "paper" else SmallUNet(config)
