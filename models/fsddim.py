@@ -10,13 +10,14 @@ Between the first and the last convolution everything that a neuron sends is a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
+from snnir.errors import UsageError
 
 DT = 1e-3  # seconds
 DECAY = 0.8  # of the membrane in a step; the configuration files of the paper call it tau
@@ -255,7 +256,10 @@ def build(preset: str = "small", weights: str | None = None, seed: int = 0, **op
         options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
     """
     if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    there = [field.name for field in fields(Config)]
+    if unknown := set(options) - set(there):
+        raise UsageError(f"no option {', '.join(sorted(unknown))}; a preset has {', '.join(there)}")
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
     return PaperUNet(config) if preset == "paper" else SmallUNet(config)

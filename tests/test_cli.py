@@ -510,6 +510,37 @@ def test_inspect_after_passes_and_with_source_options(folder: Path, capsys: pyte
     assert said(capsys, "inspect", "model.py", "-S", "depth=3", "--dt", "0.001")[0] == 2
 
 
+def test_presets_and_model_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "model.py").write_text(
+        "from snnir import ops\nfrom snnir.errors import UsageError\nfrom snnir.graph import chain\n"
+        "def build(preset='small', widths=(2,)):\n"
+        "    if preset not in ('small', 'large'):\n"
+        "        raise UsageError(f'preset is {preset!r}, expected one of small, large')\n"
+        "    shape = widths if preset == 'small' else (*widths, 7)\n"
+        "    return chain(ops.Input(shape=shape), ops.LIF(tau=0.01, v_threshold=1.0), ops.Output())\n"
+    )
+    shape = ("inspect", "model.py", "--dt", "0.001", "--output-format", "json")
+    for arguments, expected in (
+        (("--preset", "large"), [2, 7]),
+        (("--preset", "large", "--model-option", "widths=(5, 3)"), [5, 3, 7]),
+        (("-S", "preset=large", "--preset", "large", "-S", "widths=[4]"), [4, 7]),
+    ):
+        status, out, err = said(capsys, *shape, *arguments)
+        assert (status, err) == (0, "")
+        assert json.loads(out)["inputs"] == {"input": expected}
+    (folder / "fixed.py").write_text("def build(width=2): ...\n")
+    for arguments, expected in (
+        (("model.py", "--preset", "huge"), "preset is 'huge', expected one of small, large"),
+        (("model.py", "--preset", "large", "-S", "preset=small"), "but -S says preset=small"),
+        (("model.py", "-S", "widths=(4"), "no tuple or list of literals"),
+        (("fixed.py", "--preset", "large"), "build() takes width=2"),
+        (("net.nir", "--preset", "large"), "Invalid value for --preset: only a model.py takes options"),
+    ):
+        status, out, err = said(capsys, "inspect", *arguments)
+        assert (status, out) == (2, "")
+        assert expected in err
+
+
 def test_passes_come_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     from snnir.pipeline import PASSES, parse_pipeline, pass_class
 

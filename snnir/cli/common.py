@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -152,24 +154,35 @@ def progress(text: str) -> Iterator[None]:
 
 
 def source_option(command: Decorated) -> Decorated:
-    """Adds -S/--source-option."""
+    """Adds --preset and -S/--model-option; the command gets both as the dict `source_options`."""
 
     def parse(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
         return dict(key_value(item, "-S") for item in values)
 
-    return click.option(
+    @wraps(command)
+    def merged(*args: Any, preset: str | None, source_options: dict[str, Any], **others: Any) -> Any:
+        said = source_options.get("preset", preset)
+        if preset is not None and said != preset:
+            raise click.BadParameter(f"{preset!r}, but -S says preset={said}", param_hint="--preset")
+        chosen = {} if preset is None else {"preset": preset}
+        return command(*args, source_options={**chosen, **source_options}, **others)
+
+    with_options = click.option(
         "-S",
+        "--model-option",
         "--source-option",
         "source_options",
         multiple=True,
         metavar="KEY=VALUE",
         callback=parse,
-        help="Argument of the model file's build().",
-    )(command)
+        help="Argument of the model file's build(): a number, true, false, none, a tuple or list of these, or text.",
+    )(merged)
+    with_preset = click.option("--preset", metavar="NAME", help="Size of the model: build(preset=NAME).")(with_options)
+    return cast(Decorated, with_preset)
 
 
 def key_value(item: str, hint: str) -> tuple[str, Any]:
-    """KEY=VALUE as a name and a number, true, false, none, or text."""
+    """KEY=VALUE as a name and a number, true, false, none, a tuple or list, or text."""
     key, equals, text = item.partition("=")
     name = key.strip().replace("-", "_")
     if not equals or not name.isidentifier():
@@ -182,6 +195,11 @@ def key_value(item: str, hint: str) -> tuple[str, Any]:
             return name, kind(text)
         except ValueError:
             continue
+    if text.strip()[:1] in ("(", "["):
+        try:
+            return name, literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            raise click.BadParameter(f"{item!r}: the value is no tuple or list of literals", param_hint=hint) from None
     return name, text
 
 
@@ -190,7 +208,8 @@ def load_source(source: str, dt: float | None, options: dict[str, Any], passes: 
     from snnir.compiler import load
 
     if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith(".py"):
-        raise click.BadParameter("only a model.py takes options", param_hint="-S")
+        hint = "--preset" if set(options) == {"preset"} else "-S"
+        raise click.BadParameter("only a model.py takes options", param_hint=hint)
     with progress(f"reading {source}"):
         graph = load(source, dt=dt, **options)
     if passes:
