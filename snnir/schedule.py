@@ -92,6 +92,24 @@ def _break_cycles(graph: Graph, members: set[str], rank: dict[str, int], done: s
     return order
 
 
+def rest_order(graph: Graph) -> tuple[str, ...]:
+    """All op names, every op without state behind all that feeds it, late edges too.
+
+    It is the order in which the values before step 0 follow from one another. Those of inputs, constants and ops with
+    state are given; that of any other op is its function of its feeders'. A sound graph holds state on every cycle, so
+    the order exists.
+    """
+    missing = {n: 0 if op.stateful else len(graph.incoming[n]) for n, op in graph.ops.items()}
+    order = [name for name, count in missing.items() if count == 0]
+    for name in order:  # grows while it is walked
+        for edge in graph.outgoing[name]:
+            if not graph[edge.target].stateful:
+                missing[edge.target] -= 1
+                if missing[edge.target] == 0:
+                    order.append(edge.target)
+    return tuple(order)
+
+
 def stateless_cycles(graph: Graph) -> list[list[str]]:
     """The cycles that hold no neuron, integrator or delay, one per knot of ops; each as a list of op names."""
     import networkx as nx

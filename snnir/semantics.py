@@ -33,8 +33,9 @@ class Semantics:
         reset: at a spike v becomes v_reset ('value') or v - threshold ('subtract'); the 'delayed-' forms apply it at
             the start of the next step (snnTorch's default).
         spikes_per_step: the most spikes a neuron gives in one step; None without limit.
-        latency_input: steps a value needs along an edge that leaves a graph input.
-        latency_neuron: steps a spike needs from one neuron to the next (0: same step; Xylo, Lava: 1).
+        latency_input: steps a value needs from a graph input to the first neuron.
+        latency_neuron: steps a spike needs from one neuron to the next (0: same step; Xylo, Lava: 1). It passes when
+            the spike leaves its neuron; what reaches outputs alone has none (`snnir.interpreter.run.edge_lags`).
         recurrent_bias_at_start: whether the biases on a recurrent path already arrive at step 0.
         start: membranes start at their resting value v_leak ('rest') or at 0 ('zero').
         membrane_floor: lowest value of the membrane; None without one.

@@ -23,12 +23,13 @@ def simulate(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
     order = topological(graph, late)
     steps, batch = next(iter(inputs.values())).shape[:2]
     at_rest = {n: np.zeros((batch, *graph.shapes[n])) for n in graph.ops}
-    for name in order:  # what every op gives before step 0
-        op = graph[name]
-        if isinstance(op, (ops.LI, ops.CubaLI)):
-            at_rest[name] = at_rest[name] + op.v_leak.astype(float)
-        elif not isinstance(op, (ops.Input, ops.Neuron, ops.Delay)):
-            at_rest[name] = apply(op, total(graph, name, at_rest))
+    for _ in order:  # what every op gives before step 0: until nothing changes any more
+        for name in order:
+            op = graph[name]
+            if isinstance(op, (ops.LI, ops.CubaLI)):
+                at_rest[name] = np.zeros_like(at_rest[name]) + op.v_leak.astype(float)
+            elif not isinstance(op, (ops.Input, ops.Neuron, ops.Delay)):
+                at_rest[name] = apply(op, total(graph, name, at_rest))
     state: dict[str, Any] = {}
     before = at_rest
     history: dict[str, list[Any]] = {name: [] for name in graph.ops}
@@ -60,7 +61,7 @@ def back_edges(graph: Graph) -> set[Edge]:
     """Edges of cycles that end before where they start, when ops are placed one by one.
 
     Placed is what has all its sources placed. When there is no such op, it is the first op of a cycle that something
-    placed feeds, the rest of what feeds that cycle being placed.
+    placed feeds, the rest of what feeds that cycle being placed; of a cycle that nothing feeds, its first op.
     """
     reach = {name: after(graph, name) for name in graph.ops}
     placed: list[str] = []
@@ -68,19 +69,21 @@ def back_edges(graph: Graph) -> set[Edge]:
         left = [name for name in graph.ops if name not in placed]
         ready = [n for n in left if all(e.source in placed for e in graph.incoming[n])]
         if not ready:
-            for name in left:
-                cycle = {m for m in left if m in reach[name] and name in reach[m]}
-                outside = [e.source for m in cycle | {name} for e in graph.incoming[m] if e.source not in cycle]
-                fed = any(e.source in placed for e in graph.incoming[name])
-                if fed and all(source in placed for source in outside):
-                    ready = [name]
-                    break
+            cycles = {n: {m for m in left if m in reach[n] and n in reach[m]} | {n} for n in left}
+            due = [n for n in left if all(e.source in placed for m in cycles[n] for e in outside(graph, m, cycles[n]))]
+            fed = [n for n in due if any(e.source in placed for e in graph.incoming[n])]
+            alone = [n for n in due if not any(m in fed for m in cycles[n])]
+            ready = (fed or alone)[:1]
         placed.append(ready[0])
     return {
         e
         for e in graph.edges
         if placed.index(e.target) <= placed.index(e.source) and e.source in reach[e.target] | {e.target}
     }
+
+
+def outside(graph: Graph, name: str, cycle: set[str]) -> list[Edge]:
+    return [e for e in graph.incoming[name] if e.source not in cycle]
 
 
 def after(graph: Graph, name: str) -> set[str]:

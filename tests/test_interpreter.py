@@ -8,7 +8,8 @@ import torch
 
 import snnir
 from snnir import ops
-from snnir.graph import Graph, chain
+from snnir.graph import Edge, Graph, chain
+from snnir.schedule import schedule
 from snnir.semantics import Semantics
 
 DT = 1e-3
@@ -99,6 +100,65 @@ def test_back_edge_is_one_step_late_and_its_bias_arrives_at_step_0() -> None:
             spikes = (x[t] + late > 0.5).astype(float)  # tau = dt: the membrane is its input
             np.testing.assert_array_equal(got[t], spikes)
             late = spikes @ w.T + bias
+
+
+def test_before_step_0_a_late_edge_delivers_what_its_source_gives_at_rest() -> None:
+    """Two late edges in a row, on -> back -> lif: at rest `back` is fed by the bias of `on`, which runs later."""
+    w, bias = np.full((1, 1), 2.0), np.full(1, 0.25)
+    nodes = {
+        "input": ops.Input(shape=(1,)),
+        "lif": ops.LI(tau=DT),  # tau = dt: the membrane is its input
+        "back": ops.Affine(weight=w, bias=bias),
+        "second": ops.LI(tau=DT, v_leak=np.full(1, 3.0)),
+        "on": ops.Affine(weight=w, bias=np.full(1, 0.5)),
+        "output": ops.Output(),
+    }
+    edges = ["input>lif", "lif>back", "back>lif", "back>second", "second>on", "on>back", "lif>output"]
+    graph = Graph(nodes, tuple(Edge(*e.split(">")) for e in edges), Semantics(dt=DT))
+    late = {(e.source, e.target) for e in schedule(graph).back_edges}
+    assert late == {("on", "back"), ("back", "lif")}
+    _, found = snnir.interpret(graph, np.zeros((2, 1, 1)), record=["lif", "back"])
+    on = 2.0 * 3.0 + 0.5
+    back = 2.0 * (0.0 + on) + 0.25
+    assert found["lif"].ravel().tolist() == [back, 2.0 * (back + on) + 0.25]
+    assert found["back"][0].item() == 2.0 * (back + on) + 0.25
+    _, without = snnir.interpret(
+        graph, np.zeros((1, 1, 1)), graph.semantics.with_(recurrent_bias_at_start=False), ["lif"]
+    )
+    assert without["lif"].item() == 0.0
+
+
+def test_the_last_way_to_an_output_has_no_latency_whatever_lies_on_it() -> None:
+    fire = ops.IF(r=1 / DT, v_threshold=np.full(1, 0.5))
+    x = np.zeros((6, 1, 1))
+    x[1] = 1.0
+    late = Semantics(dt=DT, latency_neuron=2, latency_input=1)
+    ways: dict[str, list[ops.Op]] = {
+        "bare": [],
+        "reshaped": [ops.Reshape(shape=(1, 1))],
+        "weighted": [ops.Linear(weight=np.ones((1, 1))), ops.Flatten()],
+        "delayed": [ops.Delay(delay=np.float64(DT))],
+    }
+    arrives = {}
+    for way, between in ways.items():
+        layers = [(f"{way}{k}", op) for k, op in enumerate(between)]
+        graph = chain(ops.Input(shape=(1,)), ("fire", fire), *layers, ops.Output(), semantics=late)
+        arrives[way] = np.flatnonzero(snnir.interpret(graph, x)).tolist()
+        straight = chain(ops.Input(shape=(1,)), *layers, ops.Output(), semantics=late)
+        assert np.flatnonzero(snnir.interpret(straight, x)).tolist() == [1 + (way == "delayed")]
+    assert arrives == {"bare": [2], "reshaped": [2], "weighted": [2], "delayed": [3]}
+
+
+def test_what_feeds_a_neuron_and_an_output_has_its_values_once() -> None:
+    fire = ops.IF(r=1 / DT, v_threshold=np.full(1, 0.5))
+    nodes = {"input": ops.Input(shape=(1,)), "a": fire, "w": ops.Linear(weight=np.ones((1, 1))), "b": fire}
+    nodes |= {"fired": ops.Output(), "both": ops.Output()}
+    edges = [("input", "a"), ("a", "w"), ("w", "b"), ("w", "both"), ("b", "fired")]
+    graph = Graph(nodes, tuple(Edge(*e) for e in edges), Semantics(dt=DT, latency_neuron=1))
+    x = np.zeros((4, 1, 1))
+    x[0] = 1.0
+    found = snnir.interpret(graph, x)
+    assert {name: np.flatnonzero(value).tolist() for name, value in found.items()} == {"fired": [1], "both": [1]}
 
 
 def test_latency_between_neurons_delays_layers_and_serves_as_the_loop_s_step() -> None:

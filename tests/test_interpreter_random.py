@@ -11,6 +11,7 @@ import snnir
 from snnir.graph import Graph
 from snnir.ops import SpikingNeuron
 from tests.graph_kinds import GRAPH_KINDS, STYLES, make_graph
+from tests.knots import knots
 from tests.naive import simulate
 from tests.strategies import inputs_for, nir_graphs
 
@@ -39,3 +40,9 @@ def test_every_kind_of_graph(kind: str, style: str) -> None:
     spikes = check(graph, x)
     if any(isinstance(op, SpikingNeuron) for op in graph.ops.values()):
         assert spikes > 0
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=knots(), seed=st.integers(0, 2**16))
+def test_cycles_through_and_through(graph: Graph, seed: int) -> None:
+    check(graph, inputs_for(graph, 8, 2, np.random.default_rng(seed)))

@@ -15,7 +15,7 @@ from snnir import ops
 from snnir.backends.torch_source.source import fitted
 from snnir.graph import Edge, Graph
 from snnir.ops import Neuron, SpikingNeuron
-from snnir.schedule import Group, Schedule, schedule
+from snnir.schedule import Group, Schedule, rest_order, schedule
 
 _LOCALS = {"x", "x_now", "self", "record", "steps", "batch", "torch", "nn", "F", "_"}
 _KEEPS_ZERO = (
@@ -59,7 +59,7 @@ class Program:
         self.last_use = self._last_uses()
         self.readers = {n: {self._unit_of[e.target] for e in self.graph.outgoing[n]} for n in self.graph.ops}
         self.rate = self._rates()
-        self.position = {name: i for i, name in enumerate(self.plan.order)}
+        self.position = {name: i for i, name in enumerate(rest_order(self.graph))}
         self._ending: dict[int, list[str]] = {}
         for name, k in self.last_use.items():
             if k >= 0 and not isinstance(self.graph[name], ops.Output) and self._unit_of[name] != k:
@@ -217,10 +217,24 @@ class Program:
 
     def _before(self, unit: Group, late: set[str]) -> None:
         """Gives the sources of back edges their values before step 0: inputs 0, no spikes, membranes at their start."""
+        for name in self._feeding(late):
+            self._rest_variable(name)
         for name in unit.ops:
             if name in late:
                 value = self._rest(name) or self._zeros(name)
                 self.lines += fitted(f"{self.locals[name]} = ", value, 0)
+
+    def _feeding(self, names: set[str]) -> list[str]:
+        """What the values before step 0 of the named ops follow from, in that order, without these ops."""
+        found: set[str] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            if not self.graph[name].stateful and self.graph.semantics.recurrent_bias_at_start:
+                new = {e.source for e in self.graph.incoming[name]} - found
+                found |= new
+                left += new
+        return sorted(found - names, key=self.position.__getitem__)
 
     def _zeros(self, name: str) -> str:
         return f"{self.variables[self.graph.inputs[0]]}.new_zeros({self._shape(name)})"
@@ -249,9 +263,8 @@ class Program:
         return f"self.{self.attributes[name]}.forward({', '.join(given)})"
 
     def _rest_at(self, name: str, port: str) -> str | None:
-        """The sum at a port; a source that runs later than the op itself counts as 0."""
-        sources = [e.source for e in self.graph.incoming[name] if e.port == port]
-        known = [self._rest_variable(s) for s in sources if self.position[s] < self.position[name]]
+        """The sum at a port, over prompt and late edges."""
+        known = [self._rest_variable(e.source) for e in self.graph.incoming[name] if e.port == port]
         return " + ".join(value for value in known if value) or None
 
     def _rest_variable(self, name: str) -> str | None:

@@ -17,8 +17,8 @@ from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Edge, Graph
 from snnir.interpreter.cells import DelayCell, NeuronCell
 from snnir.interpreter.stateless import STATELESS
-from snnir.ops import Array, Constant, Delay, Input, Neuron, Op, Output, Repeat, TemporalMean, Threshold
-from snnir.schedule import Group, schedule
+from snnir.ops import Array, Constant, Delay, Input, Neuron, Op, Repeat, TemporalMean, Threshold
+from snnir.schedule import Group, rest_order, schedule
 from snnir.semantics import Semantics
 
 Values = Array | dict[str, Array]
@@ -233,31 +233,29 @@ class _Run:
     # -- values before the first step --------------------------------------------------------------------------
 
     def _rest(self, name: str) -> Array:
-        """The output (B, *shape) of an op before step 0: inputs 0, no spikes, membranes at their start."""
+        """The output (B, *shape) of an op before step 0: inputs 0, no spikes, membranes at their start.
+
+        An op without state gives its function of what feeds it, whether those edges are late or not.
+        """
         if not self.rest:
             self._rest_values()
         return self.rest[name]
 
     def _rest_values(self) -> None:
         graph = self.graph
-        order = [name for group in self.groups for name in group.ops]
-        for name in order:
+        for name in rest_order(graph):
             op = graph[name]
-            zeros = np.zeros((self.batch, *graph.shapes[name]), self.dtype)
             if isinstance(op, (Neuron, Delay)):
                 self.rest[name] = self._cell(name, op).rest
             elif isinstance(op, (Input, Constant)) or not self.semantics.recurrent_bias_at_start:
-                self.rest[name] = zeros
-            elif isinstance(op, (Repeat, TemporalMean)):
-                self.rest[name] = self.rest[graph.incoming[name][0].source]
+                self.rest[name] = np.zeros((self.batch, *graph.shapes[name]), self.dtype)
             else:
                 arriving: list[Array] = []
                 for port in op.ports:
-                    edges = [e for e in graph.incoming[name] if e.port == port]
-                    known = [self.rest[e.source] for e in edges if e.source in self.rest]
-                    shape = graph.shapes[edges[0].source]
-                    arriving.append(sum(known, np.zeros((self.batch, *shape), self.dtype)))
-                self.rest[name] = _apply(op, arriving, self.semantics)
+                    first, *others = [self.rest[e.source] for e in graph.incoming[name] if e.port == port]
+                    arriving.append(sum(others, first))
+                of_steps = isinstance(op, (Repeat, TemporalMean))  # what does not change stays as it is
+                self.rest[name] = arriving[0] if of_steps else _apply(op, arriving, self.semantics)
 
 
 def _apply(op: Op, arriving: list[Array], semantics: Semantics) -> Array:
@@ -288,15 +286,32 @@ def _shifted(x: Array, lag: int, rest: Array) -> Array:
     return out
 
 
+def lead_to_neurons(graph: Graph) -> set[str]:
+    """The neurons, and the ops whose values reach one."""
+    found = [name for name, op in graph.ops.items() if isinstance(op, Neuron)]
+    seen = set(found)
+    for name in found:  # grows while it is walked
+        new = {e.source for e in graph.incoming[name]} - seen
+        seen |= new
+        found += new
+    return seen
+
+
 def edge_lags(graph: Graph, semantics: Semantics) -> tuple[dict[Edge, int], tuple[Group, ...]]:
-    """Steps by which each edge is late (0 is left out), and the groups to run."""
+    """Steps by which each edge is late (0 is left out), and the groups to run.
+
+    Latencies are those of the way to a neuron. What reaches outputs alone is read where it is sent, without latency,
+    whether weights, a Reshape or a Delay lie in between or not. An op that feeds both gets its values once, in the
+    neuron's time.
+    """
     whole = schedule(graph)
     if not (semantics.latency_neuron or semantics.latency_input):
         return dict.fromkeys(whole.back_edges, 1), whole.groups
     lags: dict[Edge, int] = {}
+    towards = lead_to_neurons(graph)
     for edge in graph.edges:
         source = graph[edge.source]
-        if isinstance(graph[edge.target], Output):
+        if edge.target not in towards:
             continue
         if isinstance(source, Neuron) and semantics.latency_neuron:
             lags[edge] = semantics.latency_neuron

@@ -29,7 +29,7 @@ import numpy as np
 from snnir.discretise import recurrence
 from snnir.graph import Edge, Graph
 from snnir.interpreter import interpret
-from snnir.interpreter.run import edge_lags
+from snnir.interpreter.run import edge_lags, lead_to_neurons
 from snnir.ops import Array, Constant, Delay, Input, Neuron, Op, Output, Repeat, SpikingNeuron, TemporalMean
 from snnir.passes.common import Declined, Work, listed
 from snnir.pipeline import Keeps, Log, Pass
@@ -90,7 +90,7 @@ class BalanceLatency(Pass):
         if wild is not None:
             raise Declined("its value while nothing arrives is not finite", wild)
         work = Work(graph)
-        inserted = _Delays(graph, self, rest)
+        inserted = _Delays(graph, self, rest, lead_to_neurons(graph))
         for edge in graph.edges:
             if needed[edge] != lags_after.get(edge, 0):
                 inserted.put(work, edge, needed[edge], log)
@@ -104,24 +104,23 @@ class BalanceLatency(Pass):
 
 @dataclass
 class _Delays:
-    """The Delay ops that the pass inserts, one per source and length."""
+    """The Delay ops that the pass inserts, one per source, length and latency of the edge in front of it."""
 
     graph: Graph
     options: BalanceLatency
     rest: dict[str, Array]
-    names: dict[tuple[str, int], str] = field(default_factory=dict)
+    towards: set[str]
+    names: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def put(self, work: Work, edge: Edge, needed: int, log: Log) -> None:
         """Makes `edge` delay by `needed` steps."""
         source = self.graph[edge.source]
-        # An edge to an output has no latency, but the one to a Delay in front of it has.
         neuron, entry = isinstance(source, Neuron), isinstance(source, Input)
         own = self.options.latency if neuron else self.options.latency_input if entry else 0
+        if edge.target not in self.towards:
+            own = 0
         steps = needed - own
-        if steps < 0:
-            what = f"the edge from {edge.source} must delay by {needed} steps, but a Delay behind it makes it {own}"
-            raise Declined(what, edge.target)
-        key = edge.source, steps
+        key = edge.source, steps, own
         if key not in self.names:
             op = Delay(delay=np.asarray(steps * float(self.graph.semantics.dt or 0.0)), loc=source.loc)
             shape = self.graph.shapes[edge.source]

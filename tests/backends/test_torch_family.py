@@ -13,6 +13,7 @@ from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.ops import LIF, SpikingNeuron, Threshold
 from tests.backends.family import FAMILY, built, same_everywhere
+from tests.knots import knots
 from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph, nir_graphs
 
 pytestmark = pytest.mark.oracle
@@ -41,6 +42,13 @@ GRADIENTS = st.fixed_dictionaries(
         "detach_reset": st.sampled_from([None, True, False]),
     }
 )
+
+
+@pytest.mark.parametrize("target", FAMILY)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=knots(), semantics=SEMANTICS, seed=st.integers(0, 1000))
+def test_cycles_through_and_through(target: str, graph: Graph, semantics: dict[str, object], seed: int) -> None:
+    same_everywhere(replace(graph, semantics=graph.semantics.with_(**semantics)), target, seed=seed)
 
 
 @pytest.mark.parametrize("target", FAMILY)
