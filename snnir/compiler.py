@@ -12,7 +12,7 @@ from snnir.errors import UsageError, fail
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.semantics import Semantics
-from snnir.target import Artifact, require
+from snnir.target import Artifact, require, with_allowed
 
 if TYPE_CHECKING:
     import os
@@ -237,7 +237,7 @@ def compile(
         if hook is not None:
             hook(step)
 
-    lowered = run_pipeline(graph, pipeline, after)
+    lowered = run_pipeline(with_allowed(graph, allow), pipeline, after)
     require(chosen.target, lowered)
     artifact = chosen.build(lowered, settings)
     report = {

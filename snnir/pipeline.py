@@ -85,7 +85,7 @@ class Pass:
 
     def __str__(self) -> str:
         changed = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != _default(f)]
-        inside = ",".join(f"{name}={_text(value)}" for name, value in changed)
+        inside = ",".join(f"{name}={value_text(value)}" for name, value in changed)
         return self.name + (f"{{{inside}}}" if inside else "")
 
 
@@ -188,20 +188,20 @@ def _parse_pass(text: str) -> Pass:
         key, equals, value = item.partition("=")
         key = key.strip().replace("-", "_")
         if key not in there:
-            known = ", ".join(f"{k}: {_kind_text(v)}" for k, v in there.items()) or "none"
+            known = ", ".join(f"{k}: {kind_text(v)}" for k, v in there.items()) or "none"
             raise UsageError(f"pass {cls.name!r} has no option {key!r}; its options: {known}")
         if key in values:
             raise UsageError(f"option {key!r} of pass {cls.name!r} is given twice")
         if not equals and there[key] is not bool:
-            raise UsageError(f"option {key!r} of pass {cls.name!r} needs a value ({_kind_text(there[key])})")
+            raise UsageError(f"option {key!r} of pass {cls.name!r} needs a value ({kind_text(there[key])})")
         try:
             values[key] = _value(value.strip(), there[key]) if equals else True
         except ValueError:
-            wanted = _kind_text(there[key])
+            wanted = kind_text(there[key])
             raise UsageError(f"option {key!r} of pass {cls.name!r} is {value.strip()!r}, expected {wanted}") from None
     missing = [f.name for f in fields(cls) if f.name not in values and _default(f) is MISSING]
     if missing:
-        raise UsageError(f"pass {cls.name!r} needs the option {missing[0]!r} ({_kind_text(there[missing[0]])})")
+        raise UsageError(f"pass {cls.name!r} needs the option {missing[0]!r} ({kind_text(there[missing[0]])})")
     try:
         return cls(**values)
     except ValueError as error:  # a pass may check its own values
@@ -235,24 +235,26 @@ def _choices(kind: Any) -> list[str]:
     return [str(choice) for choice in get_args(kind)]
 
 
-def _kind_text(kind: Any) -> str:
+def kind_text(kind: Any) -> str:
+    """What values an option of type `kind` takes, in words."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join("none" if k is type(None) else _kind_text(k) for k in get_args(kind))
+        return " or ".join("none" if k is type(None) else kind_text(k) for k in get_args(kind))
     if origin is Literal:
         return " | ".join(_choices(kind))
     if origin is tuple:
-        return f"{_kind_text(get_args(kind)[0])} + ..."
+        return f"{kind_text(get_args(kind)[0])} + ..."
     return {bool: "true | false", int: "an integer", float: "a number", str: "a text"}.get(kind, str(kind))
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """The value of an option as a pipeline spells it."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
         return "none"
     if isinstance(value, tuple):
-        return "+".join(map(_text, value))
+        return "+".join(map(value_text, value))
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 

@@ -5,8 +5,8 @@ All rules of a target are checked and all violations come at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snnir.errors import CompileError, Violation
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from snnir.pipeline import Pass
 
 Rule = Callable[["Graph"], Iterator[Violation]]
+
+ALLOWED = "snnir.allow"
+"""Key of a graph's metadata: what the user allows a target to do to this network (`compile(..., allow=)`)."""
+
+
+def allowed(graph: Graph, what: str) -> bool:
+    """Whether the user allows `what` ('approximate') for this compilation."""
+    return what in graph.metadata.get(ALLOWED, ())
+
+
+def with_allowed(graph: Graph, allow: Sequence[str]) -> Graph:
+    """The graph with just this allowed; what an earlier compilation of it was allowed is forgotten."""
+    if not allow and ALLOWED not in graph.metadata:
+        return graph
+    others = {key: value for key, value in graph.metadata.items() if key != ALLOWED}
+    return replace(graph, metadata={**others, ALLOWED: list(allow)} if allow else others)
 
 
 @dataclass(frozen=True)

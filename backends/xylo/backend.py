@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snnir.backends.xylo.approximate import AllowApproximate
 from snnir.backends.xylo.artifact import XyloArtifact
 from snnir.backends.xylo.build import Options, build
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3, IMU, Chip
@@ -26,10 +25,9 @@ class XyloBackend:
     target: Target
 
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
-        """To dense weights and plain neurons; with `allow=("approximate",)` also leave to approximate."""
+        """To dense weights and plain neurons."""
         Options.read(options)  # a misspelt option is an error before any work is done
-        allowed = "approximate" in options.get("allow", ())
-        return (*parse_pipeline(PIPELINE), *((AllowApproximate(),) if allowed else ()))
+        return parse_pipeline(PIPELINE)
 
     def build(self, graph: Graph, options: Mapping[str, Any]) -> XyloArtifact:
         """The artifact.

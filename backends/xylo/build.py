@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from snnir.backends.xylo.approximate import approximation_allowed
 from snnir.backends.xylo.artifact import XyloArtifact, as_events
 from snnir.backends.xylo.assemble import assemble
 from snnir.backends.xylo.calibrate import calibrate, choose_shifts
@@ -33,6 +32,7 @@ from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Graph
 from snnir.ops import Array, Delay
 from snnir.simulators.xylo import XyloSpec, simulate
+from snnir.target import allowed
 
 _RELAYS_APART = 5  # a relay's threshold is a power of two that weights of both matrices, in and rec, must write
 _WRONG = 0.5  # error of spike counts beyond which it is another network
@@ -104,7 +104,7 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
     events = as_events(layout, {n: rebinned(x, ratio) for n, x in shown.items()}, clip=ratio != 1.0)
     judged = [_judge(layout, c, lessons, events) for c in candidates]
     chosen = min(range(len(candidates)), key=lambda k: judged[k]["count_error"])
-    if recorded is not None and not approximation_allowed(graph):
+    if recorded is not None and not allowed(graph, "approximate"):
         _agreeing(judged[chosen])
     report = describe(
         graph,

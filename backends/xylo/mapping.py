@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from snnir.backends.xylo.approximate import approximation_allowed
 from snnir.backends.xylo.chip import Chip
 from snnir.backends.xylo.layout import Block, Feed, Kind, Matrix, Plan, Wire
 from snnir.backends.xylo.network import Projection, read_network
@@ -21,6 +20,7 @@ from snnir.backends.xylo.parts import needs_driver
 from snnir.backends.xylo.timing import timing
 from snnir.errors import Violation
 from snnir.graph import Graph
+from snnir.target import allowed
 
 _plans: WeakKeyDictionary[Graph, dict[str, Plan]] = WeakKeyDictionary()
 
@@ -100,7 +100,7 @@ class _Planner:
         if not network.complete:
             return self._sizes_only(channels)
         reads = self._reads()
-        bendable = approximation_allowed(self.graph)
+        bendable = allowed(self.graph, "approximate")
         self.faults += () if bendable else self.timing.slow_loops
         lags = {name: self.timing.lags[name] for name in network.populations}
         native = self._native(reads)

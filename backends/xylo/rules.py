@@ -11,13 +11,13 @@ from functools import wraps
 
 import numpy as np
 
-from snnir.backends.xylo.approximate import approximation_allowed
 from snnir.backends.xylo.chip import Chip
 from snnir.backends.xylo.layout import Plan
 from snnir.backends.xylo.mapping import plan
 from snnir.backends.xylo.parts import ideal_dash
 from snnir.errors import Violation
 from snnir.graph import Graph
+from snnir.target import allowed
 
 Rule = Callable[[Graph], Iterator[Violation]]
 ChipRule = Callable[[Chip, Graph], Iterator[Violation]]
@@ -38,7 +38,7 @@ def unless_allowed(rule: ChipRule) -> ChipRule:
 
     @wraps(rule)
     def strict(chip: Chip, graph: Graph) -> Iterator[Violation]:
-        if not approximation_allowed(graph):
+        if not allowed(graph, "approximate"):
             yield from rule(chip, graph)
 
     return strict
@@ -266,7 +266,7 @@ MEANING: tuple[ChipRule, ...] = (readable, reset_by_subtraction, time_constants,
 
 def approximations(chip: Chip, graph: Graph) -> list[Violation]:
     """What is bent where approximation is allowed; nothing where it is not."""
-    if not approximation_allowed(graph):
+    if not allowed(graph, "approximate"):
         return []
     bendable = (reset_by_subtraction, time_constants, membrane_floor)
     strict = [getattr(rule, "__wrapped__") for rule in bendable]  # noqa: B009 - set by functools.wraps

@@ -54,14 +54,14 @@ def _describe(cls: type[Pass]) -> dict[str, Any]:
     from dataclasses import MISSING, fields
     from typing import get_type_hints
 
-    from snnir.pipeline import _kind_text, _text
+    from snnir.pipeline import kind_text, value_text
 
     hints = get_type_hints(cls)
     options = [
         {
             "name": f.name,
-            "type": _kind_text(hints[f.name]),
-            "default": None if f.default is MISSING else _text(f.default),
+            "type": kind_text(hints[f.name]),
+            "default": None if f.default is MISSING else value_text(f.default),
         }
         for f in fields(cls)
     ]

@@ -7,7 +7,7 @@ many steps, follows from the structure (`snnir.schedule`) and the semantics' lat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -287,8 +287,14 @@ def _shifted(x: Array, lag: int, rest: Array) -> Array:
 
 
 def lead_to_neurons(graph: Graph) -> set[str]:
-    """The neurons, and the ops whose values reach one."""
-    found = [name for name, op in graph.ops.items() if isinstance(op, Neuron)]
+    """The neurons that some output depends on, and the ops whose values reach one of them."""
+    live = _before(graph, graph.outputs)
+    return _before(graph, [name for name in live if isinstance(graph[name], Neuron)])
+
+
+def _before(graph: Graph, names: Iterable[str]) -> set[str]:
+    """The named ops, and those whose values reach them."""
+    found = list(names)
     seen = set(found)
     for name in found:  # grows while it is walked
         new = {e.source for e in graph.incoming[name]} - seen
@@ -302,7 +308,7 @@ def edge_lags(graph: Graph, semantics: Semantics) -> tuple[dict[Edge, int], tupl
 
     Latencies are those of the way to a neuron. What reaches outputs alone is read where it is sent, without latency,
     whether weights, a Reshape or a Delay lie in between or not. An op that feeds both gets its values once, in the
-    neuron's time.
+    neuron's time. Neurons that no output depends on do not count, so that it does not matter whether they are there.
     """
     whole = schedule(graph)
     if not (semantics.latency_neuron or semantics.latency_input):

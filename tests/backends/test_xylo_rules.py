@@ -14,6 +14,7 @@ from snnir.backends.xylo.chip import AUDIO2, AUDIO3, IMU
 from snnir.errors import CompileError
 from snnir.graph import Graph, chain
 from snnir.ops import LI, Delay, Input, Linear, Output
+from snnir.pipeline import parse_pipeline
 from tests.backends.xylo_nets import DT, SOFT, cuba, layers, lif, linear, wired
 
 BACKENDS = (XYLO_AUDIO2, XYLO_AUDIO3, XYLO_IMU)
@@ -210,6 +211,16 @@ def test_meaning_may_be_approximated_and_is_then_reported_with_its_effect(rule: 
     result = snnir.compile(make(), backend.target.name, allow=("approximate",))
     assert [v["rule"] for v in result.report["approximations"]] == [rule]
     assert all("count_error" in c for c in result.report["measured"]["candidates"])
+
+
+def test_what_was_allowed_once_is_not_allowed_for_ever() -> None:
+    backend, make = ALONE["xylo-reset"]
+    once = snnir.compile(make(), backend.target.name, allow=("approximate",), passes="balance-latency")
+    assert [v["rule"] for v in once.report["approximations"]] == ["xylo-reset"]
+    parse_pipeline(once.report["pipeline"])  # what is reported can be given to -p
+    with pytest.raises(CompileError) as caught:
+        snnir.compile(once.graph, backend.target.name)
+    assert [v.rule for v in caught.value.violations] == ["xylo-reset"]
 
 
 @pytest.mark.parametrize("rule", ["xylo-input-channels", "xylo-output-neurons", "xylo-fan-out", "xylo-threshold"])
