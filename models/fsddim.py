@@ -201,7 +201,7 @@ class PaperUNet(SpikingUNet):
         stem = x = self.conv_in(x)
         skips: list[torch.Tensor] = []
         for blocks, end in zip(self.down, self.down_end, strict=True):
-            for block in blocks:
+            for block in blocks.children():
                 x = block(x, time)
                 skips.append(x)
             x = end(x)
@@ -210,7 +210,7 @@ class PaperUNet(SpikingUNet):
             x = block(x, time)
         for blocks, end in zip(self.up, self.up_end, strict=True):
             ups: list[torch.Tensor] = []
-            for block in blocks:
+            for block in blocks.children():
                 x = block(torch.cat([x, skips.pop()], dim=2), time)
                 ups.append(x)
             x = end(x)

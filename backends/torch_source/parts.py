@@ -153,25 +153,30 @@ class BatchNorm(nn.Module):
 
 
 class Concat(nn.Module):
-    """The inputs one after the other along `axis`, counted from the end."""
+    """The inputs one after the other along `axis`, counted from the end; images keep their memory format."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()
         self.axis = axis
 
     def forward(self, *xs: Tensor) -> Tensor:
+        if self.axis == -3:
+            return torch.cat([x.flatten(0, -4) for x in xs], 1).unflatten(0, xs[0].shape[:-3])
         return torch.cat(xs, self.axis)
 
 
 class Upsample2d(nn.Module):
-    """Nearest neighbour upsampling of (..., H, W) by whole factors."""
+    """Nearest neighbour upsampling of (..., H, W) by whole factors; images keep their memory format."""
 
     def __init__(self, factor: tuple[int, int]) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(self.factor[0], -2).repeat_interleave(self.factor[1], -1)
+        size = (x.shape[-2] * self.factor[0], x.shape[-1] * self.factor[1])
+        if x.shape[-2:] == (1, 1):  # one value per channel over a whole map
+            return x.expand(*x.shape[:-2], *size)
+        return folded(lambda y: F.interpolate(y, size=size, mode="nearest-exact"), x, 3)
 
 
 class Reshape(nn.Module):

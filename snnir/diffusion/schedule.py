@@ -21,7 +21,7 @@ class Rotation:
 
 @dataclass(frozen=True)
 class CosineSchedule:
-    """abar(t) = cos^2(((t / T + s) / (1 + s)) pi / 2) / abar(0), with betas of at most 0.999 (Nichol and Dhariwal, 2021).
+    """abar(t) = cos^2(((t / T + s) / (1 + s)) pi / 2) / abar(0), betas at most 0.999 (Nichol and Dhariwal, 2021).
 
     x_t = cos(phi_t) x_0 + sin(phi_t) noise with cos(phi_t) = sqrt(abar_t); the network predicts
     v = cos(phi_t) noise - sin(phi_t) x_0, and a DDIM step from t to t' turns (x, v) by phi_t - phi_t'.

@@ -1,0 +1,97 @@
+"""Checkpoints of a training run: one safetensors file, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from snnir.errors import CompileError, Violation, fail
+
+NAME = "checkpoint.safetensors"
+_FORMAT = "snnir-checkpoint-1"
+
+
+def write(folder: Path, step: int, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Replaces the folder's checkpoint; at any moment the old or the new one is there, whole."""
+    from safetensors.torch import save
+
+    note = {"format": _FORMAT, "step": str(step), "config": json.dumps(dict(config))}
+    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, metadata=note)
+    replace_file(folder / NAME, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file beside `path`, flushes it to the disk, and renames it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).chmod(0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def read(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]:
+    """The steps a checkpoint has seen, and its tensors.
+
+    Args:
+        config: of the run that goes on; the checkpoint's must be the same.
+        state: the module's state dict, for its names and shapes.
+
+    Raises:
+        CompileError: there is none, it is broken, or it is of another model or run; every difference at once.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / NAME
+    if not path.is_file():
+        raise fail("no-checkpoint", "there is none", where=str(path), hint="leave --resume away to begin anew")
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise fail("broken-checkpoint", f"cannot be read: {error}", where=str(path)) from None
+    if note.get("format") != _FORMAT:
+        raise fail("broken-checkpoint", "is no checkpoint of a training run", where=str(path), expected=_FORMAT)
+    faults = [*_other_run(path, json.loads(note["config"]), config), *_other_model(path, tensors, state)]
+    if faults:
+        raise CompileError(faults, title="the checkpoint does not fit")
+    return int(note["step"]), tensors
+
+
+def _other_run(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Violation]:
+    return [
+        Violation(
+            "other-run", f"{key} is {there.get(key)} there and {value} here", str(path), hint="resume with the same"
+        )
+        for key, value in here.items()
+        if there.get(key) != value
+    ]
+
+
+def _other_model(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[Violation]:
+    there = {k: list(v.shape) for k, v in part(tensors, "weights").items()}
+    here = {k: list(v.shape) for k, v in state.items()}
+    found = []
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            what = f"{key} is {there.get(key, 'not')} there and {here.get(key, 'not')} here"
+            found.append(Violation("other-model", what, str(path), hint="a checkpoint only fits its own model"))
+    return found
+
+
+def part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors under `kind`/, by their names below it."""
+    return {k.removeprefix(f"{kind}/"): v for k, v in tensors.items() if k.startswith(f"{kind}/")}

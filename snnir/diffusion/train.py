@@ -1,0 +1,274 @@
+"""Training a denoising network on the module that was emitted for a target; the weights come back into the graph.
+
+Batches, times and noise of a step follow from the seed and the step's number alone, so a run that is killed and resumed
+ends as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnir.diffusion import checkpoint
+from snnir.diffusion.losses import current_losses, v_target
+from snnir.diffusion.memory import keep_freed_memory
+from snnir.diffusion.processes import Processes
+from snnir.diffusion.schedule import CosineSchedule
+from snnir.diffusion.spec import DiffusionSpec, fold_pixels, time_embedding
+from snnir.errors import SnnirError, UsageError
+from snnir.ops import Array
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained: Adam, a short warm-up, then a cosine down to `floor` of the rate.
+
+    Args:
+        images: images seen in all; the last batch is full, so it may be a few more.
+        batch: images per step, over all processes.
+        rate: the highest learning rate.
+        warmup: steps until it is reached.
+        floor: the last learning rate, as a part of the highest.
+        clip: norm to which gradients are clipped.
+        ema: decay of the moving average of the weights per step; 0 for none.
+        weighting: of the image loss over t: 'uniform', or the paper's 'snr' (abar_t).
+        consistency: factor of the synaptic current learning loss; 0 leaves it out.
+        seed: of batches, times and noise.
+    """
+
+    images: int = 300_000
+    batch: int = 16
+    rate: float = 3e-3
+    warmup: int = 20
+    floor: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.995
+    weighting: Literal["uniform", "snr"] = "uniform"
+    consistency: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} is {value}, expected {want}"
+            for name, value, ok, want in (
+                ("images", self.images, self.images >= 1, "at least 1"),
+                ("batch", self.batch, self.batch >= 1, "at least 1"),
+                ("rate", self.rate, self.rate > 0 and math.isfinite(self.rate), "a finite number above 0"),
+                ("warmup", self.warmup, self.warmup >= 0, "at least 0"),
+                ("floor", self.floor, 0 <= self.floor <= 1, "0 to 1"),
+                ("clip", self.clip, self.clip > 0, "above 0"),
+                ("ema", self.ema, 0 <= self.ema < 1, "at least 0 and below 1"),
+                ("weighting", self.weighting, self.weighting in ("uniform", "snr"), "'uniform' or 'snr'"),
+                ("consistency", self.consistency, self.consistency >= 0, "at least 0"),
+            )
+            if not ok
+        ]
+        if faults:
+            raise UsageError("training: " + "; ".join(faults))
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return -(-self.images // self.batch)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, the first being 0."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.rate * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step came to: means over the steps since the last report."""
+
+    step: int
+    steps: int
+    images: int
+    loss: float
+    image_loss: float
+    consistency_loss: float
+    rate: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+class DivergedError(SnnirError):
+    """The loss is no longer a finite number."""
+
+
+def train(
+    module: nn.Module,
+    spec: DiffusionSpec,
+    images: Array,
+    config: TrainConfig,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    every: int = 500,
+    report: Callable[[Progress], None] | None = None,
+    processes: Processes | None = None,
+) -> dict[str, Array]:
+    """Trains `module` in place.
+
+    Args:
+        module: an emitted module, or any that takes and gives the same: (x (S, B, *currents), time (S, B, size)) -> y.
+        spec: what the network is.
+        images: (N, C, H, W) in [-1, 1], float32.
+        folder: where checkpoint.safetensors is kept; None keeps none.
+        resume: go on from the folder's checkpoint.
+        every: steps between reports, and between checkpoints.
+        report: told of progress.
+        processes: the other processes that train on the same batches; default what the launcher of this one says.
+
+    Returns:
+        The state dict to use: the moving average where there is one, else the module's own.
+
+    Raises:
+        UsageError: images of another shape than the network's.
+        CompileError: the checkpoint cannot be read, or is another model's or another run's.
+        DivergedError: the loss is no finite number; the checkpoint of the last report is kept.
+    """
+    if images.ndim != 4 or images.shape[1:] != spec.image:
+        raise UsageError(f"images have the shape {list(images.shape[1:])}, but the network's are {list(spec.image)}")
+    keep_freed_memory()
+    _compile_kernels_at_once(module)
+    team = processes or Processes.from_environment()
+    module.train()
+    run = _Run(module, spec, images, config, team)
+    first = run.load(folder) if resume and folder is not None else 0
+    start = time.perf_counter()
+    sums = np.zeros(2)
+    since = 0
+    for step in range(first, config.steps):
+        sums += run.step(step)
+        since += 1
+        done = step + 1
+        if done % every and done != config.steps:
+            continue
+        image_loss, consistency_loss = team.mean(sums / since)
+        loss = float(image_loss + config.consistency * consistency_loss)
+        if folder is not None and team.rank == 0:
+            run.save(folder, done)
+        if report is not None and team.rank == 0:
+            rate, seconds = config.rate_at(step), time.perf_counter() - start
+            seen = done * config.batch
+            report(Progress(done, config.steps, seen, loss, float(image_loss), float(consistency_loss), rate, seconds))
+        sums[:], since = 0, 0
+    return run.result()
+
+
+class _Run:
+    """The module, its optimiser and its moving average."""
+
+    def __init__(
+        self, module: nn.Module, spec: DiffusionSpec, images: Array, config: TrainConfig, team: Processes
+    ) -> None:
+        self.module, self.spec, self.images, self.config, self.team = module, spec, images, config, team
+        schedule = CosineSchedule(spec.timesteps, spec.offset)
+        self.angles = torch.from_numpy(schedule.angles().astype(np.float32))
+        self.abar = torch.from_numpy(schedule.abar().astype(np.float32))
+        self.spread = torch.from_numpy(schedule.output_weights().astype(np.float32))
+        self.embedding = torch.from_numpy(time_embedding(np.arange(spec.timesteps), spec.time_size).astype(np.float32))
+        self.parameters = dict(module.named_parameters())
+        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=config.rate, foreach=True)
+        self.forward = team.shared(module)
+        self.average = {k: v.detach().clone() for k, v in _floats(module)} if config.ema else {}
+        self.orders: dict[int, Array] = {}
+
+    def step(self, step: int) -> Array:
+        """One optimiser step; the two losses."""
+        x, embedded, v, t = self.batch(step)
+        y = self.forward(x, embedded)
+        weight = self.abar[t] if self.config.weighting == "snr" else torch.ones(len(t))
+        losses = current_losses(y, v, weight, self.spread[t])
+        total = losses.image + self.config.consistency * losses.consistency
+        found = np.array([losses.image.item(), losses.consistency.item()])
+        if not np.isfinite(found).all():
+            raise DivergedError(f"the loss is {total.item()} at step {step + 1}; the last checkpoint is kept")
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.rate_at(step)
+        self.optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        self.optimiser.step()
+        if self.average:
+            mine = [v.detach() for _, v in _floats(self.module)]
+            # early on the average follows closely: the first weights are random
+            decay = min(self.config.ema, (step + 1) / (step + 10))
+            torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
+        return found
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x (S, B, *currents), time (S, B, size), v (B, *currents) and t (B,) of a step: this process's share."""
+        size, n = self.config.batch, len(self.images)
+        places = range(step * size, (step + 1) * size)
+        chosen = [int(self.order(place // n)[place % n]) for place in places]
+        random = np.random.default_rng([self.config.seed, 1, step])
+        t = random.integers(0, self.spec.timesteps, size)
+        noise = random.standard_normal((size, *self.spec.image), dtype=np.float32)
+        share = self.team.share(size)
+        x0 = torch.from_numpy(fold_pixels(self.images[chosen][share], self.spec.fold))
+        eps = torch.from_numpy(fold_pixels(noise[share], self.spec.fold))
+        times = torch.from_numpy(t[share])
+        x, v = v_target(x0, eps, self.angles[times])
+        steps = self.spec.steps
+        embedded = self.embedding[times]
+        return x.expand(steps, *x.shape), embedded.expand(steps, *embedded.shape), v, times
+
+    def order(self, epoch: int) -> Array:
+        """The images of an epoch, shuffled."""
+        if epoch not in self.orders:
+            self.orders = {epoch - 1: self.orders.get(epoch - 1, np.zeros(0))} if epoch else {}
+            self.orders[epoch] = np.random.default_rng([self.config.seed, 0, epoch]).permutation(len(self.images))
+        return self.orders[epoch]
+
+    def save(self, folder: Path, step: int) -> None:
+        tensors = {f"weights/{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"average/{k}": v for k, v in self.average.items()}
+        for name, parameter in self.parameters.items():
+            state = self.optimiser.state[parameter]
+            tensors |= {f"adam/{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        checkpoint.write(folder, step, asdict(self.config), tensors)
+
+    def load(self, folder: Path) -> int:
+        """Takes over the folder's checkpoint; the number of steps it has seen."""
+        step, tensors = checkpoint.read(folder, asdict(self.config), self.module.state_dict())
+        self.module.load_state_dict(checkpoint.part(tensors, "weights"))
+        for name, value in checkpoint.part(tensors, "average").items():
+            self.average[name].copy_(value)
+        for name, parameter in self.parameters.items():
+            self.optimiser.state[parameter] = checkpoint.part(tensors, f"adam/{name}")
+        return step
+
+    def result(self) -> dict[str, Array]:
+        """What a user goes on with."""
+        state = {**self.module.state_dict(), **self.average}
+        return {k: v.detach().cpu().numpy().copy() for k, v in state.items()}
+
+
+def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Everything that training moves, batch norm statistics included."""
+    for name, value in module.state_dict(keep_vars=True).items():
+        if value.is_floating_point():
+            yield name, value
+
+
+def _compile_kernels_at_once(module: nn.Module) -> None:
+    """Emitted kernels are compiled after some use; before and after, sums may round differently, so not midway here."""
+    namespace: Mapping[str, Any] = vars(sys.modules[type(module).__module__])
+    if "NUMBA_AFTER" in namespace:
+        sys.modules[type(module).__module__].NUMBA_AFTER = 0  # type: ignore[attr-defined]
