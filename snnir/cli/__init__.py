@@ -19,7 +19,9 @@ from snnir.cli.compile import compile_command
 from snnir.cli.failure import explain, finish_output
 from snnir.cli.inspect import inspect_command
 from snnir.cli.passes import passes_command
+from snnir.cli.sample import sample_command
 from snnir.cli.targets import targets_command
+from snnir.cli.train import train_command
 from snnir.cli.validate import validate_command
 from snnir.cli.visualize import visualize_command
 
@@ -42,6 +44,8 @@ for command in (
     visualize_command,
     passes_command,
     targets_command,
+    train_command,
+    sample_command,
 ):
     cli.add_command(command)
 

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from snnir.errors import CompileError, Violation, fail
+from snnir.graph import Graph
+from snnir.ops import Neuron
 
 NAME = "checkpoint.safetensors"
 _FORMAT = "snnir-checkpoint-1"
@@ -95,3 +98,30 @@ def _other_model(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, 
 def part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """The tensors under `kind`/, by their names below it."""
     return {k.removeprefix(f"{kind}/"): v for k, v in tensors.items() if k.startswith(f"{kind}/")}
+
+
+def steps_seen(folder: Path) -> int:
+    """The steps that the folder's checkpoint has seen; 0 where it cannot be read (`read` says why)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            return int((file.metadata() or {}).get("step", "0"))
+    except (SafetensorError, OSError):
+        return 0
+
+
+def write_weights(path: Path, graph: Graph, trained: Graph) -> None:
+    """What training gave, as a safetensors file for `Graph.with_weights`.
+
+    Constants of neurons are left out unless they were trained: they belong to the model.
+    """
+    from safetensors.numpy import save
+
+    before = graph.weights()
+    kept = {
+        key: np.array(value, order="C")
+        for key, value in trained.weights().items()
+        if not isinstance(graph[key.rpartition(".")[0]], Neuron) or not np.array_equal(value, before[key])
+    }
+    replace_file(path, save(kept))

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from snnir.diffusion.schedule import CosineSchedule
-from snnir.diffusion.spec import DiffusionSpec, fold_pixels, time_embedding, unfold_pixels
+from snnir.diffusion.spec import DiffusionSpec, fold_pixels, spec_of, time_embedding, unfold_pixels
 from snnir.errors import UsageError
+from snnir.graph import Graph
+from snnir.interpreter import interpret
 from snnir.ops import Array
 
 Denoiser = Callable[[Array, Array], Array]
@@ -100,5 +102,15 @@ def module_denoiser(module: Any) -> Denoiser:
     def denoise(x: Array, time: Array) -> Array:
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(x), torch.from_numpy(time.copy())).numpy())
+
+    return denoise
+
+
+def graph_denoiser(graph: Graph) -> Denoiser:
+    """A graph as a `Denoiser`, run by the reference interpreter."""
+    spec = spec_of(graph)
+
+    def denoise(x: Array, time: Array) -> Array:
+        return np.asarray(interpret(graph, {spec.input: x, spec.time: time}))
 
     return denoise

@@ -1,0 +1,56 @@
+"""--weights: a file of arrays for the graph, or a word that the model's own build() knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from snnir.graph import Graph
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def weights_option(command: Decorated) -> Decorated:
+    """Adds --weights."""
+    return click.option(
+        "--weights",
+        metavar="FILE|WORD",
+        help="A .safetensors file written by `snnir train`, or what build(weights=...) takes, e.g. shipped.",
+    )(command)
+
+
+def source_options_with(options: dict[str, Any], weights: str | None) -> dict[str, Any]:
+    """The options of a source: a word for weights is among them, a file is not."""
+    if weights is None or _is_file(weights):
+        return options
+    return {**options, "weights": weights}
+
+
+def graph_with(graph: Graph, weights: str | None) -> Graph:
+    """The graph with the arrays of a weights file.
+
+    Raises:
+        CompileError: the file cannot be read, or does not fit.
+    """
+    if weights is None or not _is_file(weights):
+        return graph
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from snnir.errors import fail
+
+    try:
+        arrays = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise fail("weights-file", f"cannot be read: {error}", where=weights, expected=".safetensors") from None
+    return graph.with_weights(arrays)
+
+
+def _is_file(weights: str) -> bool:
+    if weights.endswith(".safetensors") and not Path(weights).exists():
+        raise click.BadParameter(f"no such file: {weights}", param_hint="--weights")
+    return Path(weights).is_file()

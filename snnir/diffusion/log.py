@@ -1,0 +1,55 @@
+"""The log of a training run: one line of CSV per report, and a plot of it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from snnir.diffusion.train import Progress
+
+NAME = "log.csv"
+COLUMNS = tuple(field.name for field in fields(Progress))
+
+
+class Log:
+    """Appends to `folder`/log.csv. A run that is resumed drops what came after its checkpoint."""
+
+    def __init__(self, folder: Path, seen: int = 0) -> None:
+        self.path = folder / NAME
+        kept = [row for row in self.rows() if int(row["step"]) <= seen] if self.path.exists() else []
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The lines so far; one that a kill cut off is left out."""
+        with self.path.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if None not in row.values() and row["seconds"] != ""]
+
+    def add(self, progress: Progress) -> None:
+        """One more line."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(astuple(progress))
+
+
+def plot(log: Path, picture: Path) -> bool:
+    """Draws the losses over the images seen; False where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    images = [int(row["images"]) for row in rows]
+    for column, label in (("image_loss", "image (v)"), ("consistency_loss", "synaptic current learning")):
+        axes.plot(images, [float(row[column]) for row in rows], label=label)
+    axes.set(xlabel="images seen", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture)
+    return True
