@@ -30,8 +30,10 @@ class Semantics:
             'unit' 1.
         order: whether the synaptic current is updated before the membrane reads it.
         comparison: a spike when v > threshold, or already when v >= threshold.
-        reset: at a spike v becomes v_reset ('value') or v - threshold ('subtract'); the 'delayed-' forms apply it at
-            the start of the next step (snnTorch's default).
+        reset: at a spike v becomes v_reset ('value') or v - threshold ('subtract'); the 'delayed-' forms do that in
+            the next step, as snnTorch does by default. There the threshold is taken off the new membrane; v_reset
+            replaces the old one before it leaks and takes the input (snn.Leaky) but, in current-based neurons, the
+            new one, so that what came in is lost (snn.Synaptic).
         spikes_per_step: the most spikes a neuron gives in one step; None without limit.
         latency_input: steps a value needs from a graph input to the first neuron.
         latency_neuron: steps a spike needs from one neuron to the next (0: same step; Xylo, Lava: 1). It passes when

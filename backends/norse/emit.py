@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from snnir.backends.torch_source import neurons as n
 from snnir.backends.torch_source.source import Classes, Layer, call
-from snnir.ops import IF, CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
+from snnir.ops import IF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
 _PARTS = {"atan": "ATan", "fast_sigmoid": "FastSigmoid", "triangle": "Triangle"}
@@ -46,25 +44,9 @@ class NorseDialect:
 
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """See `Dialect`."""
-        classes.need("keep")
         method, alpha, own = _method(op, classes)
-        step = "self.method(u, self.alpha)" if own else "spike(u, self.method, self.alpha)"
-        methods = [
-            [
-                "def __init__(self, threshold, method, alpha):",
-                "    super().__init__()",
-                "    keep(self, threshold=threshold)",
-                "    self.method, self.alpha = method, alpha",
-            ],
-            [
-                "def forward(self, x: Tensor) -> Tensor:",
-                f"    u = x - {_threshold('threshold', semantics, classes)}",
-                f"    return {step}",
-            ],
-        ]
-        doc = [f"y = 1 where x {semantics.comparison} threshold, else 0."]
-        name = classes.add("Threshold", n.class_text("NAME(nn.Module)", doc, methods))
-        made = call(name, **n.arguments(op, {"method": method, "alpha": alpha}))
+        fires = "self.method(u, self.alpha)" if own else "spike(u, self.method, self.alpha)"
+        made = n.step_function(op, semantics, classes, {"method": method, "alpha": alpha}, fires)
         return Layer(made, uses="" if own else "norse.functional.threshold", own=own)
 
 
@@ -78,13 +60,6 @@ def _method(op: Op, classes: Classes) -> tuple[str, str, str]:
     classes.need(_PARTS[chosen.kind])
     reason = f"Norse has no surrogate gradient {chosen.kind} with parameter {chosen.parameter:g}"
     return f"{_PARTS[chosen.kind]}.apply", repr(chosen.parameter), reason
-
-
-def _threshold(field: str, semantics: Semantics, classes: Classes) -> str:
-    if semantics.comparison == ">":
-        return f"self.{field}"
-    classes.need("just_below")
-    return f"just_below(self.{field})"
 
 
 class _Writer:
@@ -125,13 +100,10 @@ class _Writer:
         """The reset method as source; '' for Norse's default, `reset_value`."""
         detached = n.detach_reset(self.op) is True
         if self.semantics.reset == "value":
-            if detached and self.resets_to_zero():
+            if detached and n.resets_to_zero(self.op, self.semantics):
                 return self.function(_DETACHED_ZERO, "reset_zero_detached")
             return self.function(_DETACHED_VALUE, "reset_value_detached") if detached else ""
         return self.function(_SUBTRACT.replace("Z", "z.detach()" if detached else "z"), "reset_by_threshold")
-
-    def resets_to_zero(self) -> bool:
-        return self.semantics.reset == "value" and not np.any(getattr(self.op, "v_reset", 0.0))
 
     def function(self, text: str, stem: str) -> str:
         return self.classes.add(stem, text)
@@ -156,7 +128,7 @@ class _Writer:
         """The statement that holds parameters to what the class takes for granted."""
         given = ("r", "w_in") if n.current_based(self.op) else () if isinstance(self.op, IF) else ("r",)
         held = [f"self.{name} == 1" for name in given if self.is_one(name)]
-        if self.spiking and self.resets_to_zero() and n.detach_reset(self.op) is True:
+        if self.spiking and n.resets_to_zero(self.op, self.semantics) and n.detach_reset(self.op) is True:
             held.append("self.v_reset == 0")
         self.classes.need(*(["fits"] if held else []))
         return [f"    fits({', '.join(held)})"] if held else []
@@ -165,7 +137,7 @@ class _Writer:
         reset = self.reset()
         drop = self.semantics.reset == "subtract"
         return [
-            f"v_th={_threshold('v_threshold', self.semantics, self.classes)}",
+            f"v_th={n.threshold('v_threshold', self.semantics, self.classes)}",
             f"v_reset=self.{'v_threshold' if drop else 'v_reset'}",
             "method=self.method",
             "alpha=self.alpha",
@@ -196,7 +168,7 @@ class _Writer:
             return ""
         fires = "p.method(v - p.v_th, p.alpha)" if self.foreign else "spike(v - p.v_th, p.method, p.alpha)"
         iaf = isinstance(self.op, IF)
-        rule = "state.v + x" if iaf else "state.v + dt * p.tau_mem_inv * (x + p.v_leak - state.v)"
+        rule = "state.v + x" if iaf else "torch.lerp(state.v, x + p.v_leak, dt * p.tau_mem_inv)"
         stem = "iaf_step" if iaf else "lif_box_step"
         text = _STEP.replace("RULE", rule).replace("FIRES", fires).replace("STATE", self.state().partition("(")[0])
         theirs = "iaf_feed_forward_step" if iaf else "lif_box_feed_forward_step"
@@ -211,11 +183,9 @@ class _Writer:
 
     def text(self) -> str:
         """The class for whole sequences."""
-        doc = [*n.describe(self.op, self.semantics), "x: (T, B, ...), all steps."]
         if isinstance(self.op, I):
-            gain = n.times("DT" if self.semantics.gain == "ode" else "", "self.r")
-            forward = ["def forward(self, x: Tensor) -> Tensor:", f"    return ({gain} * x).cumsum(0)"]
-            return n.class_text("NAME(nn.Module)", doc, [self.init(["    super().__init__()"]), forward])
+            return n.integrator(self.op, self.semantics)
+        doc = [*n.describe(self.op, self.semantics), n.WHOLE]
         return self.current_based(doc) if n.current_based(self.op) else self.single(doc)
 
     def single(self, doc: list[str]) -> str:
@@ -287,16 +257,11 @@ class _Writer:
 
     def cell(self, base: str) -> str:
         """The class for one step, on that for sequences."""
-        doc = [f"{base} one step at a time, for a loop over time. x: (B, ...); gives the output and the next state."]
-        if isinstance(self.op, I):
-            gain = n.times("DT" if self.semantics.gain == "ode" else "", "self.r")
-            lines = [f"    v = {gain} * x if state is None else state + {gain} * x", "    return v, v"]
-        elif isinstance(self.op, (CubaLI, CubaLIF)):
-            lines = ["    return self.step(x, self.start() if state is None else state)"]
+        if n.current_based(self.op):
+            step = "self.step(x, self.start() if state is None else state)"
         else:
-            given = f"{self.x('x')}, self.start() if state is None else state"
-            lines = [f"    return {self.uses()}.forward(self, {given})"]
-        return n.class_text(f"NAME({base})", doc, [["def forward(self, x: Tensor, state=None):", *lines]])
+            step = f"{self.uses()}.forward(self, {self.x('x')}, self.start() if state is None else state)"
+        return n.cell_text(self.op, self.semantics, base, [f"return {step}"])
 
 
 _DETACHED_VALUE = '''def NAME(z, v, reset, th):

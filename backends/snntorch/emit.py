@@ -47,22 +47,9 @@ class SnnTorchDialect:
 
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """See `Dialect`."""
-        classes.need("keep")
-        methods = [
-            [
-                "def __init__(self, threshold, spike_grad):",
-                "    super().__init__()",
-                "    keep(self, threshold=threshold)",
-                "    self.spike_grad = spike_grad",
-            ],
-            [
-                "def forward(self, x: Tensor) -> Tensor:",
-                f"    return self.spike_grad(x - {_threshold('threshold', semantics, classes)}).to(x.dtype)",
-            ],
-        ]
-        doc = [f"y = 1 where x {semantics.comparison} threshold, else 0."]
-        name = classes.add("Threshold", n.class_text("NAME(nn.Module)", doc, methods))
-        return Layer(call(name, **n.arguments(op, {"spike_grad": _spike_grad(op, classes)})), uses="snntorch.surrogate")
+        options = {"spike_grad": _spike_grad(op, classes)}
+        made = n.step_function(op, semantics, classes, options, "self.spike_grad(u).to(x.dtype)")
+        return Layer(made, uses="snntorch.surrogate")
 
 
 def _spike_grad(op: Op, classes: Classes) -> str:
@@ -85,19 +72,13 @@ _TRIANGLE = '''def NAME(width):
     return surrogate.custom_surrogate(gradient)'''
 
 
-def _threshold(field: str, semantics: Semantics, classes: Classes) -> str:
-    if semantics.comparison == ">":
-        return f"self.{field}"
-    classes.need("just_below")
-    return f"just_below(self.{field})"
-
-
 class _Writer:
     """Writes the classes of one population."""
 
     def __init__(self, op: Neuron, semantics: Semantics, classes: Classes) -> None:
         self.op, self.semantics, self.classes = op, semantics, classes
         self.spiking = isinstance(op, SpikingNeuron)
+        self.late = self.spiking and semantics.reset.startswith("delayed")
         self.own = self._own()
         synaptic = n.current_based(op) and not self.own
         self.layer = "snn.Synaptic" if synaptic else "snn.Leaky"
@@ -137,10 +118,13 @@ class _Writer:
 
     def is_one(self) -> bool:
         """Whether inputs add in full."""
-        factors = ["r"] if self.layer == "snn.Leaky" else ["r", "w_in"]
-        if n.current_based(self.op) and self.layer == "snn.Leaky":
-            factors = ["w_in"]
-        return self.semantics.gain == "unit" and all(bool((getattr(self.op, f) == 1).all()) for f in factors)
+        return self.semantics.gain == "unit" and all(bool((getattr(self.op, f) == 1).all()) for f in self.factors())
+
+    def factors(self) -> list[str]:
+        """The parameters in the factor of x."""
+        if self.layer == "snn.Synaptic":
+            return ["r", "w_in"]
+        return ["w_in"] if n.current_based(self.op) else ["r"]
 
     def drive(self) -> str:
         """What every step adds to the membrane; '' for nothing, which `conditions` then holds it to."""
@@ -152,16 +136,23 @@ class _Writer:
         return f"{current} + self.drive" if self.drive() else current
 
     def reset_lines(self) -> list[str]:
-        """snnTorch's resets pass no gradient through the spike, so ours do only where the network says so."""
-        lines = ["fired = spk" if n.detach_reset(self.op) is False else "fired = spk.detach()"]
+        """The reset of this step's spikes; that of the last step's is the layer's own."""
+        if self.late:
+            return []
+        fired = f"spk{self.detach()}"
         if self.semantics.reset == "subtract":
-            return [*lines, "mem = mem - fired * self.v_threshold"]
-        if self.resets_to_zero():
-            return [*lines, "mem = (1 - fired) * mem"]
-        return [*lines, "mem = (1 - fired) * mem + fired * self.v_reset"]
+            return [f"mem = mem - {fired} * self.v_threshold"]
+        if n.resets_to_zero(self.op, self.semantics):
+            return [f"mem = (1 - {fired}) * mem"]
+        return [f"fired = {fired}", "mem = (1 - fired) * mem + fired * self.v_reset"]
 
-    def resets_to_zero(self) -> bool:
-        return self.spiking and self.semantics.reset == "value" and not np.any(getattr(self.op, "v_reset", 0.0))
+    def detach(self) -> str:
+        """snnTorch's resets pass no gradient through the spike, so ours do only where the network says so."""
+        return "" if n.detach_reset(self.op) is False else ".detach()"
+
+    def mechanism(self) -> str:
+        """snnTorch's name of the reset that its layer does."""
+        return {"delayed-subtract": "subtract", "delayed-value": "zero"}[self.semantics.reset] if self.late else "none"
 
     def step(self) -> list[str]:
         """The method `step`."""
@@ -175,7 +166,7 @@ class _Writer:
             lines = self._integrates(self.driven(x))
         state = "(syn, mem)" if n.current_based(self.op) else "mem"
         if self.spiking:
-            lines += [*self.reset_lines(), f"return spk.to(x.dtype), {state}"]
+            lines += [*self.reset_lines(), f"return spk, {state}"]
         else:
             lines += [f"return mem, {state}"]
         given = "state" if n.current_based(self.op) else "mem"
@@ -189,8 +180,13 @@ class _Writer:
         if not self.written_out:
             return [f"{spk}, mem = snn.Leaky.forward(self, {x}, mem)"]
         lines = [f"mem = self.beta * mem + {x}"]
-        fires = f"spk = self.spike_grad(mem - {_threshold('v_threshold', self.semantics, self.classes)})"
-        return [*lines, fires] if self.spiking else lines
+        if self.spiking:
+            lines.append(f"spk = {self.fires(n.threshold('v_threshold', self.semantics, self.classes))}")
+        return lines
+
+    def fires(self, threshold: str) -> str:
+        """The spikes of a membrane; those of snnTorch are float32 always."""
+        return f"self.spike_grad(mem - {threshold}).to(mem.dtype)"
 
     def start(self) -> list[str]:
         """The body of `start(self, x)`: coefficients, and the state before the first step."""
@@ -204,14 +200,21 @@ class _Writer:
         if n.current_based(self.op) and self.layer == "snn.Leaky":
             lines.append(f"self.gain_mem = {n.gain(self.op, self.semantics)}")
         if self.spiking and not self.written_out:
-            lines.append(f"self.threshold = {_threshold('v_threshold', self.semantics, self.classes)}")
+            lines.append(f"self.threshold = {self.given_threshold()}")
         if self.conditions():
             self.classes.need("fits")
             lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)
         # Made like x, so that all states lie in memory as it does.
-        leaks = n.start(self.op, self.semantics) != "0.0" and self.drive()
-        mem = "torch.zeros_like(x) + self.v_leak" if leaks else "torch.zeros_like(x)"
+        mem = "torch.zeros_like(x) + self.v_leak" if self.starts_at_leak() else "torch.zeros_like(x)"
         return [*lines, f"return torch.zeros_like(x), {mem}" if n.current_based(self.op) else f"return {mem}"]
+
+    def starts_at_leak(self) -> bool:
+        """Whether the membrane starts elsewhere than at 0."""
+        return n.start(self.op, self.semantics) != "0.0" and bool(self.drive())
+
+    def given_threshold(self) -> str:
+        """The layer's threshold: what a spike must exceed, or what its own reset subtracts."""
+        return "self.v_threshold" if self.late else n.threshold("v_threshold", self.semantics, self.classes)
 
     def conditions(self) -> list[str]:
         """What must hold of the parameters for the layer to compute the neuron, as it did when it was written."""
@@ -220,20 +223,35 @@ class _Writer:
             found.append("self.alpha > -1e-7")
         if "v_leak" in self.op.arrays and not self.drive():
             found.append("self.v_leak == 0")
-        if self.resets_to_zero():
+        if self.spiking and n.resets_to_zero(self.op, self.semantics):
             found.append("self.v_reset == 0")
+        if self.late:  # the layer takes a membrane above the threshold for a spike, even before the first step
+            found.append(f"self.v_threshold > {'self.v_leak' if self.starts_at_leak() else '0'}")
         if not self.gain():
-            found += ["self.w_in == 1"] if n.current_based(self.op) else []
-            found += ["self.r == 1"] if self.layer == "snn.Synaptic" or not n.current_based(self.op) else []
+            found += [f"self.{name} == 1" for name in self.factors()]
         return found
 
-    def unused(self) -> list[list[str]]:
-        """Methods of the layer whose work nothing needs here."""
+    def hooks(self) -> list[list[str]]:
+        """Methods of the layer that do less here, or nothing."""
         if self.written_out:
             return []
-        about = '    """Not needed: {}."""'
-        found = [["def mem_reset(self, mem):", about.format("step() resets" if self.spiking else "it does not spike")]]
-        return found if self.spiking else [*found, ["def fire(self, mem):", about.format("it does not spike")]]
+        if not self.spiking:
+            about = '    """Not needed: it does not spike."""'
+            return [["def mem_reset(self, mem):", about], ["def fire(self, mem):", about]]
+        threshold = n.threshold("threshold", self.semantics, self.classes) if self.late else "self.threshold"
+        fire = [
+            "def fire(self, mem):",
+            '    """The spikes in the precision of mem, not times the factor of graded spikes, which is 1."""',
+            f"    return {self.fires(threshold)}",
+        ]
+        if not self.late:
+            return [["def mem_reset(self, mem):", '    """Not needed: step() resets."""'], fire]
+        reset = [
+            "def mem_reset(self, mem):",
+            '    """The spikes of the step before, for the reset that is one step late."""',
+            f"    return self.fire(mem){self.detach()}",
+        ]
+        return [reset, fire]
 
     # -- classes -----------------------------------------------------------------------------------------------------
 
@@ -244,7 +262,7 @@ class _Writer:
             return [*lines, "    self.spike_grad = spike_grad"] if self.spiking else lines
         options = ["alpha=0.0"] if self.layer == "snn.Synaptic" else []
         options += ["beta=0.0", *(["spike_grad=spike_grad"] if self.spiking else [])]
-        options.append('reset_mechanism="none"')
+        options.append(f'reset_mechanism="{self.mechanism()}"')
         self.classes.need("derived")
         return [
             *lines,
@@ -255,13 +273,9 @@ class _Writer:
 
     def text(self) -> str:
         """The class for whole sequences."""
-        doc = [*n.describe(self.op, self.semantics), "x: (T, B, ...), all steps."]
         if isinstance(self.op, I):
-            forward = [
-                "def forward(self, x: Tensor) -> Tensor:",
-                f"    return ({n.gain(self.op, self.semantics)} * x).cumsum(0)",
-            ]
-            return n.class_text("NAME(nn.Module)", doc, [self.init(), forward])
+            return n.integrator(self.op, self.semantics)
+        doc = [*n.describe(self.op, self.semantics), n.WHOLE]
         self.classes.need("by_step", "whole")
         start = [
             "def start(self, x: Tensor):",
@@ -276,30 +290,27 @@ class _Writer:
             "        y, state = self.step(current, state)",
             "        out.append(y)",
             *([] if self.written_out else ["    self.reset_mem()  # or the layer would keep the last graph alive"]),
+            *(["    self.reset = None"] if self.late else []),
             "    return whole(out)",
         ]
         base = "nn.Module" if self.written_out else self.layer
-        return n.class_text(f"NAME({base})", doc, [self.init(), *self.unused(), start, self.step(), forward])
+        return n.class_text(f"NAME({base})", doc, [self.init(), *self.hooks(), start, self.step(), forward])
 
     def cell(self, base: str) -> str:
         """The class for one step, on that for sequences."""
-        doc = [f"{base} one step at a time, for a loop over time. x: (B, ...); gives the output and the next state."]
-        if isinstance(self.op, I):
-            gain = n.gain(self.op, self.semantics)
-            lines = [f"    v = {gain} * x if state is None else state + {gain} * x", "    return v, v"]
-        else:
-            lines = [
-                "    state = self.start(x) if state is None else state",
-                "    y, state = self.step(x, state)",
-                *(f"    {line}" for line in self.let_go()),
-                "    return y, state",
-            ]
-        return n.class_text(f"NAME({base})", doc, [["def forward(self, x: Tensor, state=None):", *lines]])
+        lines = [
+            "state = self.start(x) if state is None else state",
+            "y, state = self.step(x, state)",
+            *self.let_go(),
+            "return y, state",
+        ]
+        return n.cell_text(self.op, self.semantics, base, lines)
 
     def let_go(self) -> list[str]:
         """The layer keeps its last state; ours is in `state`, and a copy with its graph would stay alive."""
         if self.written_out:
             return []
+        late = ["self.reset = None"] if self.late else []
         if self.layer == "snn.Synaptic":
-            return ["self.syn, self.mem = self.syn.detach(), self.mem.detach()"]
-        return ["self.mem = self.mem.detach()"]
+            return ["self.syn, self.mem = self.syn.detach(), self.mem.detach()", *late]
+        return ["self.mem = self.mem.detach()", *late]

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, parameter
+import numpy as np
+
+from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call, fitted, parameter
 from snnir.ops import CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
@@ -21,6 +23,8 @@ EQUATIONS: Mapping[str, str] = {
     "CubaLI": "tau_syn di/dt = -i + w_in I; tau_mem dv/dt = (v_leak - v) + r i",
     "CubaLIF": "tau_syn di/dt = -i + w_in I; tau_mem dv/dt = (v_leak - v) + r i",
 }
+
+WHOLE = "x: (T, B, ...), all steps."
 
 
 class Dialect(Protocol):
@@ -111,6 +115,19 @@ def start(op: Neuron, semantics: Semantics) -> str:
     return "self.v_leak" if "v_leak" in op.arrays and semantics.start == "rest" else "0.0"
 
 
+def threshold(field: str, semantics: Semantics, classes: Classes) -> str:
+    """What a value must lie strictly above to be a spike, for a framework whose own comparison is strict."""
+    if semantics.comparison == ">":
+        return f"self.{field}"
+    classes.need("just_below")
+    return f"just_below(self.{field})"
+
+
+def resets_to_zero(op: Neuron, semantics: Semantics) -> bool:
+    """Whether a spike sets the membrane to 0, now or in the next step."""
+    return semantics.reset.endswith("value") and not np.any(getattr(op, "v_reset", 0.0))
+
+
 def current_based(op: Neuron) -> bool:
     """Whether a synaptic current lies between input and membrane."""
     return isinstance(op, (CubaLI, CubaLIF))
@@ -120,8 +137,9 @@ def describe(op: Neuron, semantics: Semantics) -> list[str]:
     """The lines of a class docstring: the equation, the reset, the discretisation."""
     then = "gives v."
     if isinstance(op, SpikingNeuron):
-        reset = "v_reset" if semantics.reset == "value" else "v - v_threshold"
-        then = f"a spike where v {semantics.comparison} v_threshold, then v = {reset}."
+        reset = "v = v_reset" if semantics.reset.endswith("value") else "v = v - v_threshold"
+        late = " in the next step" if semantics.reset.startswith("delayed") else ""
+        then = f"a spike where v {semantics.comparison} v_threshold, then {reset}{late}."
     if current_based(op):
         first = [f"{EQUATIONS[op.kind]}.", f"{then[0].upper()}{then[1:]}"]
     else:
@@ -157,6 +175,44 @@ def definition(op: Op, *extras: str) -> list[str]:
     if len(names) < WIDTH - 24:
         return [f"def __init__({names}):"]
     return ["def __init__(", f"    {names}", "):"]
+
+
+def step_function(op: Threshold, semantics: Semantics, classes: Classes, options: Mapping[str, str], fires: str) -> str:
+    """The call of a class for the step function; `fires` is its output, of u: how far x lies above the threshold."""
+    classes.need("keep")
+    given = ", ".join(options)
+    methods = [
+        [
+            f"def __init__(self, threshold, {given}):",
+            "    super().__init__()",
+            *keep_fields(op),
+            f"    {', '.join(f'self.{name}' for name in options)} = {given}",
+        ],
+        [
+            "def forward(self, x: Tensor) -> Tensor:",
+            f"    u = x - {threshold('threshold', semantics, classes)}",
+            f"    return {fires}",
+        ],
+    ]
+    doc = [f"y = 1 where x {semantics.comparison} threshold, else 0."]
+    return call(classes.add("Threshold", class_text("NAME(nn.Module)", doc, methods)), **arguments(op, options))
+
+
+def integrator(op: I, semantics: Semantics) -> str:
+    """The class of an integrator over whole sequences."""
+    init = [*definition(op), "    super().__init__()", *keep_fields(op)]
+    forward = ["def forward(self, x: Tensor) -> Tensor:", f"    return ({gain(op, semantics)} * x).cumsum(0)"]
+    return class_text("NAME(nn.Module)", [*describe(op, semantics), WHOLE], [init, forward])
+
+
+def cell_text(op: Neuron, semantics: Semantics, base: str, lines: list[str]) -> str:
+    """The class for one step, on that for sequences; `lines` are its body, unless the op is an integrator."""
+    doc = [f"{base} one step at a time, for a loop over time. x: (B, ...); gives the output and the next state."]
+    if isinstance(op, I):
+        x = f"{gain(op, semantics)} * x"
+        lines = [f"v = {x} if state is None else state + {x}", "return v, v"]
+    body = ["def forward(self, x: Tensor, state=None):", *(f"    {line}" for line in lines)]
+    return class_text(f"NAME({base})", doc, [body])
 
 
 def class_text(name_and_base: str, doc: list[str], methods: list[list[str]]) -> str:

@@ -43,23 +43,28 @@ class NeuronCell:
         if self.current_based:
             before, self.i = self.i, self.decay_syn * self.i + self.gain_syn * x
             x = self.i if s.order == "synapse-first" else before
+        if s.reset == "delayed-value" and not self.current_based:
+            self._to_reset(self.late_spikes)  # snn.Leaky's order: the input of the step counts
         self.v = self.decay * self.v + self.gain * x + self.drive
         if self.threshold is None:
             return self._floored().copy()
         if s.reset == "delayed-subtract":
             self.v = self.v - self.late_spikes * self.threshold
-        elif s.reset == "delayed-value":
-            self.v = np.where(self.late_spikes, self.v_reset, self.v).astype(self.v.dtype, copy=False)
+        elif s.reset == "delayed-value" and self.current_based:
+            self._to_reset(self.late_spikes)  # snn.Synaptic's: it is lost
         self._floored()
         fired = self.v > self.threshold if s.comparison == ">" else self.v >= self.threshold
         if s.spikes_per_step != 1:
             return self._several(fired)
         if s.reset == "value":
-            self.v = np.where(fired, self.v_reset, self.v).astype(self.v.dtype, copy=False)
+            self._to_reset(fired)
         elif s.reset == "subtract":
             self.v = self.v - fired * self.threshold
         self.late_spikes = fired
         return fired.astype(self.v.dtype)
+
+    def _to_reset(self, where: Array) -> None:
+        self.v = np.where(where, self.v_reset, self.v).astype(self.v.dtype, copy=False)
 
     def _floored(self) -> Array:
         if self.semantics.membrane_floor is not None:
