@@ -17,6 +17,7 @@ import torch
 
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
+from snnir.models.loading import load_weights, shipped
 from snnir.errors import UsageError
 
 DT = 1e-3  # seconds
@@ -54,7 +55,7 @@ class Config:
 PRESETS = {
     "paper": Config(image=(1, 32, 32), widths=(128, 256, 384, 512)),
     "small": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128)),
-    "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64)),
+    "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64), stem_skip=False),
 }
 
 
@@ -246,20 +247,29 @@ class SmallUNet(SpikingUNet):
         return self.conv_out(torch.cat([x, down, stem] if self.config.stem_skip else [x, down], dim=2))
 
 
-def build(preset: str = "small", weights: str | None = None, seed: int = 0, **options: Any) -> SpikingUNet:
-    """The network of a preset, untrained unless `weights` says otherwise.
+def build(preset: str = "small", weights: str | None = "default", seed: int = 0, **options: Any) -> SpikingUNet:
+    """The network of a preset.
 
     Args:
         preset: one of PRESETS.
-        weights: 'shipped' for the weights that come with snnir, or a .safetensors file.
-        seed: of the initial weights.
+        weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; None for random
+            ones. The default is 'shipped' where the preset has them and no options change it, else None.
+        seed: of random weights.
         options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
+
+    Raises:
+        ValueError: no such preset or option, or weights that do not fit.
     """
     if preset not in PRESETS:
-        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    there = [field.name for field in fields(Config)]
-    if unknown := set(options) - set(there):
-        raise UsageError(f"no option {', '.join(sorted(unknown))}; a preset has {', '.join(there)}")
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
-    return PaperUNet(config) if preset == "paper" else SmallUNet(config)
+    model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
+    path = shipped(f"fsddim-{preset}")
+    if weights == "default":
+        weights = "shipped" if path is not None and not options else None
+    if weights == "shipped" and path is None:
+        raise ValueError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
+    if weights is not None:
+        load_weights(model, path if path is not None and weights == "shipped" else Path(weights))
+    return model
