@@ -148,7 +148,7 @@ def cost(graph: Graph, activity: Activity | None = None) -> Cost:
         CompileError: shapes do not fit, or a Delay's time step is unknown.
     """
     shapes, pace = graph.shapes, _pace(graph)
-    sends = activity if activity is not None else _dense(graph)
+    sends = activity if activity is not None else bound(graph)
     rows = tuple(_row(graph, name, shapes, pace[name], sends, activity is not None) for name in graph.ops)
     arrays = {_identity(array): array for op in graph.ops.values() for array in _arrays(op)}
     return Cost(
@@ -277,8 +277,8 @@ def _event_ops(graph: Graph, inputs: frozenset[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _dense(graph: Graph) -> Activity:
-    """One event per neuron and step: what each op can send at most, given that."""
+def bound(graph: Graph) -> Activity:
+    """One event per neuron and step, inputs that send numbers: what each op can send at most, given that."""
     most: dict[str, float] = {}
     events = _event_ops(graph, frozenset())
     for name in schedule(graph).order:

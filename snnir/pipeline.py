@@ -7,7 +7,7 @@ command line, in logs and in tests. A pipeline is a tuple of passes; after each 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from time import perf_counter
@@ -15,19 +15,25 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Graph
+from snnir.ops import Array
 
+Reference = tuple[dict[str, Array], dict[str, Array]]
+"""Outputs by name, and recorded values by op name; (T, B, *shape)."""
 Keeps = Literal["exact", "spikes", "approximate"]
 Kind = Literal["did", "declined"]
 
 PASSES: dict[str, str] = {
     "balance-latency": "snnir.passes.balance_latency:BalanceLatency",
     "fold-batch-norm": "snnir.passes.fold_batch_norm:FoldBatchNorm",
+    "fuse-decoder": "snnir.passes.fuse_decoder:FuseDecoder",
     "fuse-linear": "snnir.passes.fuse_linear:FuseLinear",
     "lower-upsample": "snnir.passes.lower_upsample:LowerUpsample",
     "normalise-gain": "snnir.passes.normalise_gain:NormaliseGain",
     "simplify": "snnir.passes.simplify:Simplify",
+    "specialise-time": "snnir.passes.specialise_time:SpecialiseTime",
     "split-concat": "snnir.passes.split_concat:SplitConcat",
     "unroll-conv": "snnir.passes.unroll_conv:UnrollConv",
+    "unroll-sampler": "snnir.passes.unroll_sampler:UnrollSampler",
 }
 """Name -> 'module:class'; a module is imported when its pass is first asked for."""
 
@@ -82,6 +88,24 @@ class Pass:
     def run(self, graph: Graph, log: Log) -> Graph:
         """The rewritten graph; the same object when there was nothing to do. The graph must be sound."""
         raise NotImplementedError(type(self).__name__)
+
+    def reference(self, before: Graph, x: Mapping[str, Array], record: Sequence[str]) -> Reference:
+        """What the graph after the pass must give for its input `x`, computed with the graph before, in float64.
+
+        For most passes that is the graph before on the same input. A pass that changes what goes in says it here.
+
+        Args:
+            record: op names of the graph after; values of those that have no counterpart before may be left out.
+        """
+        from snnir.interpreter import interpret
+
+        names = [name for name in record if name in before]
+        values, recorded = interpret(before, x, record=names, dtype="float64")
+        return (values if isinstance(values, dict) else {before.outputs[0]: values}), recorded
+
+    def horizon(self, before: Graph) -> int | None:
+        """The number of steps for which the graph after is the same; None: any number."""
+        return None
 
     def __str__(self) -> str:
         changed = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != _default(f)]

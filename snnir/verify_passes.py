@@ -65,7 +65,7 @@ def check_step(
     if step.before is step.after:
         return Evidence(0, 0.0, 0)
     comparison = _Comparison(step, tolerance)
-    for name, x in _inputs(before, inputs, seed):
+    for name, x in _inputs(step, inputs, seed):
         comparison.run(before, after, x, name)
         if comparison.faults:
             break
@@ -75,7 +75,7 @@ def check_step(
     if again is None:
         raise CompileError(comparison.faults, title=f"the pass {step.pass_} does not keep what it promises")
     second = _Comparison(again, tolerance)
-    for name, x in _inputs(before, inputs, seed):
+    for name, x in _inputs(step, inputs, seed):
         second.run(_runnable(again.before), _runnable(again.after), x, name)
         if second.faults:
             raise CompileError(second.faults, title=f"the pass {step.pass_} does not keep what it promises")
@@ -99,11 +99,11 @@ class _Comparison:
         longest = max(0, *shift.values()) if shift else 0
         extended = {n: np.concatenate([v, np.zeros((longest, *v.shape[1:]))]) if longest else v for n, v in x.items()}
         names = self._names(before, after)
-        want, spikes_before = _results(before, x, names)
+        want, spikes_before = self.step.pass_.reference(before, x, names)
         got, spikes_after = _results(after, extended, names)
         for name, value in want.items():
             self._output(name, value, got.get(name), shift.get(name, 0), what)
-        for name in names:
+        for name in spikes_before:
             self._spikes(name, spikes_before[name], spikes_after[name], shift.get(name, 0), what)
         spikes = sum(int(v.astype(bool).sum()) for v in spikes_before.values())
         self.evidence = replace(self.evidence, runs=self.evidence.runs + 1, spikes=self.evidence.spikes + spikes)
@@ -111,7 +111,7 @@ class _Comparison:
     def _names(self, before: Graph, after: Graph) -> list[str]:
         if self.step.pass_.keeps != "exact":
             return []
-        return [n for n, op in before.ops.items() if op.spiking and n in after and after[n].spiking]
+        return [n for n, op in after.ops.items() if op.spiking and (n not in before or before[n].spiking)]
 
     def _output(self, name: str, want: Array, got: Array | None, shift: int, what: str) -> None:
         keeps = self.step.pass_.keeps
@@ -190,18 +190,20 @@ def _likely_dt(graph: Graph) -> float:
     return min(taus) / 5 if taus else 1e-3
 
 
-def _inputs(graph: Graph, recorded: Mapping[str, Array] | None, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Named inputs: numbers and spikes for several lengths, then what was recorded."""
+def _inputs(step: Step, recorded: Mapping[str, Array] | None, seed: int) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Named inputs of the graph after: numbers and spikes for several lengths, then what was recorded."""
     rng = np.random.default_rng(seed)
+    graph, horizon = step.after, step.pass_.horizon(step.before)
     unit = lcm(*(op.steps for op in graph.ops.values() if isinstance(op, TemporalMean)))
     level = _level(graph)
     large = sum(size(shape) for shape in graph.shapes.values()) > 1 << 18
-    for steps in STEPS[:2] if large else STEPS:
+    lengths = [n for n in STEPS if horizon is None or n * unit <= horizon] or STEPS[:1]
+    for steps in lengths[:2] if large else lengths:
         shape = {n: (steps * unit, 1 if large else 2, *graph.shapes[n]) for n in graph.inputs}
         yield f"random numbers, {steps * unit} steps", {n: rng.normal(0.0, level, s) for n, s in shape.items()}
         yield f"random spikes, {steps * unit} steps", {n: (rng.random(s) < 0.4) * 1.0 for n, s in shape.items()}
-    if recorded:
-        yield "recorded input", {n: np.asarray(recorded[n])[:64, :4] for n in graph.inputs}
+    if recorded and all(n in recorded and np.shape(recorded[n])[2:] == graph.shapes[n] for n in graph.inputs):
+        yield "recorded input", {n: np.asarray(recorded[n])[: min(64, horizon or 64), :4] for n in graph.inputs}
 
 
 def _level(graph: Graph) -> float:

@@ -94,7 +94,7 @@ def test_values_get_the_types_of_their_options() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fold", "no pass 'fold'; there are balance-latency, fold-batch-norm, fuse-linear"),
+        ("fold", "no pass 'fold'; there are balance-latency, fold-batch-norm, fuse-decoder, fuse-linear"),
         ("simplify,", "empty name, at place 2"),
         ("simplify{dead=maybe}", "option 'dead' of pass 'simplify' is 'maybe', expected true | false"),
         ("simplify{alive=true}", "has no option 'alive'; its options: dead: true | false, identities"),
