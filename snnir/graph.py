@@ -154,8 +154,11 @@ class Graph:
             weights: `op.field` -> array or tensor of the same shape. Op names may be spelt as in the graph or as
                 Python identifiers, which is how emitted modules spell them (so `module.state_dict()` fits).
 
+        An array keeps its type, but one of integers that is given other numbers than its type holds takes theirs. An
+        entry that comes back as it was but for the rounding of a shorter type stays as it was.
+
         Raises:
-            CompileError: a key names no array of this graph, a shape differs, or a value is not finite.
+            CompileError: a key names no array of this graph, a shape differs, or a value is no finite real number.
         """
         spelt = {ident: name for name, ident in identifiers(self.ops).items()}
         changes: dict[str, dict[str, Array]] = {}
@@ -167,15 +170,29 @@ class Graph:
             if op is None or slot not in op.arrays:
                 faults.append(Violation("weights-key", "names no array of this graph", where=key))
                 continue
-            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-            old = getattr(op, slot)
+            array, old = _as_array(value), getattr(op, slot)
+            if old is None:
+                faults.append(Violation("weights-key", f"{name} has no {slot}", where=key))
+                continue
+            if array.dtype.kind not in "fiub":
+                what = f"holds {array.dtype}"
+                faults.append(Violation("weights-kind", what, where=key, expected="real numbers"))
+                continue
+            with np.errstate(over="ignore"):  # what the old type cannot hold is named below
+                kept = array.astype(_kept_type(array, old.dtype), copy=True)
             if array.shape != old.shape:
                 what = f"shape {list(array.shape)}"
                 faults.append(Violation("weights-shape", what, where=key, expected=str(list(old.shape))))
             elif not np.isfinite(array).all():
                 faults.append(Violation("weights-finite", "holds values that are not finite", where=key))
+            elif not np.isfinite(kept).all():
+                what = f"holds values that {old.dtype} cannot hold"
+                faults.append(Violation("weights-finite", what, where=key))
             else:
-                changes.setdefault(name, {})[slot] = array.astype(old.dtype, copy=True)
+                if kept.dtype == old.dtype and array.dtype.itemsize < old.dtype.itemsize:
+                    with np.errstate(over="ignore"):  # what only lost digits in the module's type was not trained
+                        kept = np.where(old.astype(array.dtype) == array, old, kept)
+                changes.setdefault(name, {})[slot] = kept
         if faults:
             raise CompileError(faults, title="weights do not fit the graph")
         return replace(self, ops={n: op.with_(**changes[n]) if n in changes else op for n, op in self.ops.items()})
@@ -276,16 +293,14 @@ class Graph:
                 continue
             try:
                 shape = self._infer_one(name, shapes, guessing)
-            except ShapeError as error:
+            except (ShapeError, ValueError, TypeError, IndexError, ZeroDivisionError) as error:
                 op = self.ops[name]
-                faults[name] = Violation("shape", str(error), f"{name} ({op.kind})", str(op.loc or ""))
-                continue
-            except (ValueError, IndexError, ZeroDivisionError):  # its own fields do not fit one another
-                op = self.ops[name]
-                message = next(iter(op.verify()), None)
-                if message is None:
+                # Where its own fields do not fit one another, that is the fault, whatever comes of it here.
+                own = next((m for m in op.verify() if m not in set(Op.verify(op))), None)
+                if own is None and not isinstance(error, ShapeError):
                     raise
-                faults[name] = Violation("op", message, f"{name} ({op.kind})", str(op.loc or ""))
+                rule, what = ("shape", str(error)) if own is None else ("op", own)
+                faults[name] = Violation(rule, what, f"{name} ({op.kind})", str(op.loc or ""))
                 continue
             if shape is None or shapes.get(name) == shape:
                 continue
@@ -321,6 +336,26 @@ class Graph:
         if len(arriving) < len(op.ports) and not guessing:
             return None
         return op.infer(arriving)
+
+
+def _as_array(value: Any) -> Array:
+    """An array or tensor (on any device, of any float type) as an array."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    try:
+        return np.asarray(tensor)
+    except TypeError:  # bfloat16, which NumPy does not have
+        return np.asarray(tensor.float())
+
+
+def _kept_type(new: Array, old: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which `new` values stand where `old` ones stood: nothing may be cut off or wrapped around."""
+    if old.kind == "f":
+        return old
+    if new.dtype.kind == "f":
+        return new.dtype
+    return old if np.array_equal(new.astype(old), new) else new.dtype
 
 
 def chain(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 import snnir
 from snnir import ops
@@ -153,6 +156,62 @@ def test_weights_go_out_and_come_back_by_graph_name_or_identifier() -> None:
     with pytest.raises(snnir.CompileError) as caught:
         graph.with_weights({"up.weight": trained, "down.0.weight": trained.T, "down_0.weight": trained * np.nan})
     assert [v.rule for v in caught.value.violations] == ["weights-key", "weights-shape", "weights-finite"]
+
+
+def test_weights_are_never_cut_off_to_fit_a_type() -> None:
+    whole = ops.Affine(weight=np.array([[1, 2], [3, 4]], np.int8), bias=np.zeros(2, np.float16))
+    graph = chain(ops.Input(shape=(2,)), ("fc", whole), ops.Output())
+    for values, kept in (
+        (np.array([[0.5, -1.5], [2.25, 3.0]]), "float64"),
+        (torch.tensor([[0.5, -1.5], [2.25, 3.0]]), "float32"),
+        (torch.tensor([[0.5, -1.5], [2.25, 3.0]], dtype=torch.bfloat16), "float32"),
+        (np.array([[7, -8], [9, 10]]), "int8"),
+        (np.array([[300, -8], [9, 10]]), "int64"),
+    ):
+        weight = graph.with_weights({"fc.weight": values}).weights()["fc.weight"]
+        assert weight.dtype == kept
+        np.testing.assert_array_equal(weight, np.asarray(values.float() if hasattr(values, "float") else values))
+    with pytest.raises(snnir.CompileError) as caught:
+        graph.with_weights({"fc.bias": np.array([1e6, 0.0]), "fc.weight": np.ones((2, 2), complex)})
+    assert [(v.rule, v.what) for v in caught.value.violations] == [
+        ("weights-finite", "holds values that float16 cannot hold"),
+        ("weights-kind", "holds complex128"),
+    ]
+
+
+KERNEL = {"weight": np.ones((2, 2, 3, 3)), "bias": np.zeros(2)}
+SIZES: list[tuple[type[ops.Op], dict[str, Any], str]] = [
+    (ops.Conv2d, {**KERNEL, "stride": (1, 1, 1)}, "stride [1, 1, 1] has 3 numbers, expected 2"),
+    (ops.Conv2d, {**KERNEL, "stride": 1.5}, "stride [1.5, 1.5] holds what is no whole number"),
+    (ops.Conv2d, {**KERNEL, "dilation": (1, 0)}, "dilation [1, 0] holds 0, expected 1 or more"),
+    (ops.Conv2d, {**KERNEL, "padding": (-1, 0)}, "padding [-1, 0] holds -1, expected 0 or more"),
+    (ops.Conv2d, {**KERNEL, "padding": (1, 1, 1, 1)}, "padding [1, 1, 1, 1] has 4 numbers, expected 2"),
+    (ops.Conv2d, {**KERNEL, "groups": 1.5}, "groups [1.5] holds what is no whole number"),
+    (ops.Conv2d, {**KERNEL, "input_shape": (2, 6, 6)}, "input_shape [2, 6, 6] has 3 numbers, expected 2"),
+    (ops.ConvTranspose2d, {**KERNEL, "stride": (2, 2, 2)}, "stride [2, 2, 2] has 3 numbers, expected 2"),
+    (ops.ConvTranspose2d, {**KERNEL, "output_padding": 1}, "output_padding [1, 1] must be below the stride"),
+    (ops.ConvTranspose2d, {**KERNEL, "groups": 0}, "groups [0] holds 0, expected 1 or more"),
+    (ops.SumPool2d, {"kernel_size": 2, "stride": (2, 2, 2)}, "stride [2, 2, 2] has 3 numbers, expected 2"),
+    (ops.AvgPool2d, {"kernel_size": (2, "two"), "stride": 2}, "kernel_size [2, two] holds what is no whole number"),
+    (ops.AvgPool2d, {"kernel_size": np.nan, "stride": 2}, "kernel_size [nan, nan] holds what is no whole number"),
+    (ops.Upsample2d, {"factor": (2, 2, 2)}, "factor [2, 2, 2] has 3 numbers, expected 2"),
+    (ops.Flatten, {"start_dim": 0.5}, "start_dim is 0.5, expected a whole number"),
+    (ops.Reshape, {"shape": (-9, -8)}, "shape [-9, -8] holds -9, expected 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "words"), SIZES, ids=lambda v: v.__name__ if isinstance(v, type) else None)
+def test_sizes_that_are_none_are_named_once(kind: type[ops.Op], fields: dict[str, Any], words: str) -> None:
+    graph = chain(ops.Input(shape=(2, 6, 6)), ("it", kind(**fields)), ops.Output())
+    (fault,) = graph.violations()
+    assert fault.rule == "op"
+    assert fault.where == f"it ({kind.__name__})"
+    assert words in fault.what
+
+
+def test_an_input_of_two_and_a_half() -> None:
+    (fault,) = chain(ops.Input(shape=(2.5,)), ops.Output()).violations()  # type: ignore[arg-type]
+    assert fault.what == "shape [2.5] holds what is no whole number"
 
 
 def test_arrays_cannot_be_written_through_an_op() -> None:

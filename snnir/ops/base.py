@@ -38,6 +38,38 @@ def read_only(value: Any) -> Array:
     return view
 
 
+def sizes(value: Any, n: int = 0) -> tuple[int, ...]:
+    """`value` (a number, or one per axis) as a tuple of ints; a single one stands for all `n` axes.
+
+    What is no whole number stays as it is, for `size_faults` to name: nothing is rounded.
+    """
+    flat = np.atleast_1d(np.asarray(value)).reshape(-1)
+    each = np.repeat(flat, n) if flat.size == 1 and n else flat
+    return tuple(whole(v) for v in each.tolist())
+
+
+def whole(value: Any) -> Any:
+    """`value` as an int where it is a whole number, else unchanged."""
+    try:
+        return int(value) if int(value) == value else value
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
+def size_faults(name: str, value: tuple[int, ...], least: int, n: int | None = None) -> Iterator[str]:
+    """What is wrong with a field of sizes: their number (`n`; None: any), their type, or one that is below `least`."""
+    if n is not None and len(value) != n:
+        yield f"{name} {_plain(value)} has {len(value)} numbers, expected {n}"
+    elif not all(isinstance(v, int) for v in value):
+        yield f"{name} {_plain(value)} holds what is no whole number"
+    elif min(value, default=least) < least:
+        yield f"{name} {_plain(value)} holds {min(value)}, expected {least} or more"
+
+
+def _plain(value: tuple[Any, ...]) -> str:
+    return f"[{', '.join(map(str, value))}]"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Op:
     """One operation. Subclasses add typed fields; fields named in `arrays` become read-only NumPy arrays.
@@ -145,7 +177,7 @@ class Input(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "shape", tuple(int(n) for n in np.atleast_1d(np.asarray(self.shape))))
+        object.__setattr__(self, "shape", sizes(self.shape))
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -155,7 +187,9 @@ class Input(Op):
         return self.shape
 
     def verify(self) -> Iterator[str]:
-        if any(n < 1 for n in self.shape):
+        faults = list(size_faults("shape", self.shape, 0))
+        yield from faults
+        if not faults and 0 in self.shape:
             yield f"shape {list(self.shape)} has an empty axis"
 
 
@@ -169,7 +203,7 @@ class Output(Op):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shape is not None:
-            object.__setattr__(self, "shape", tuple(int(n) for n in np.atleast_1d(np.asarray(self.shape))))
+            object.__setattr__(self, "shape", sizes(self.shape))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
@@ -178,6 +212,10 @@ class Output(Op):
         if arriving != self.shape:
             raise ShapeError(f"declares shape {list(self.shape)}, but {list(arriving)} arrives")
         return self.shape
+
+    def verify(self) -> Iterator[str]:
+        if self.shape is not None:
+            yield from size_faults("shape", self.shape, 1)
 
 
 __all__ = ["Array", "Input", "Loc", "Op", "Output", "Shape", "ShapeError", "default", "known", "same"]

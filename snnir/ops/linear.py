@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from snnir.ops.base import Array, Op, Shape, ShapeError, known
-
-
-def _pair(value: Any, n: int) -> tuple[int, ...]:
-    """`value` (an int, or one int per axis) as `n` ints."""
-    flat = np.atleast_1d(np.asarray(value)).reshape(-1)
-    return tuple(int(v) for v in (np.repeat(flat, n) if flat.size == 1 else flat))
+from snnir.ops.base import Array, Op, Shape, ShapeError, known, size_faults, sizes, whole
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -128,10 +122,10 @@ class Flatten(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "start_dim", int(self.start_dim))
-        object.__setattr__(self, "end_dim", int(self.end_dim))
+        object.__setattr__(self, "start_dim", whole(self.start_dim))
+        object.__setattr__(self, "end_dim", whole(self.end_dim))
         if self.input_shape is not None:
-            object.__setattr__(self, "input_shape", _pair(self.input_shape, 1))
+            object.__setattr__(self, "input_shape", sizes(self.input_shape))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes) or self.input_shape
@@ -147,6 +141,13 @@ class Flatten(Op):
             raise ShapeError(f"{dims} do not name a range of axes of {list(arriving)}")
         return (*arriving[:start], prod(arriving[start : end + 1]), *arriving[end + 1 :])
 
+    def verify(self) -> Iterator[str]:
+        for name in ("start_dim", "end_dim"):
+            if not isinstance(getattr(self, name), int):
+                yield f"{name} is {getattr(self, name)}, expected a whole number"
+        if self.input_shape is not None:
+            yield from size_faults("input_shape", self.input_shape, 1)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Pool2d(Op):
@@ -160,7 +161,7 @@ class Pool2d(Op):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("kernel_size", "stride", "padding"):
-            object.__setattr__(self, name, _pair(getattr(self, name), 2))
+            object.__setattr__(self, name, sizes(getattr(self, name), 2))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
@@ -178,8 +179,8 @@ class Pool2d(Op):
 
     def verify(self) -> Iterator[str]:
         yield from super().verify()
-        if min(self.kernel_size) < 1 or min(self.stride) < 1 or min(self.padding) < 0:
-            yield f"kernel_size {self.kernel_size}, stride {self.stride}, padding {self.padding} are not sizes"
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            yield from size_faults(name, getattr(self, name), least, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -215,22 +216,22 @@ class Conv(Op):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("stride", "dilation"):
-            object.__setattr__(self, name, _pair(getattr(self, name), self.axes))
+            object.__setattr__(self, name, sizes(getattr(self, name), self.axes))
         if not isinstance(self.padding, str):
-            object.__setattr__(self, "padding", _pair(self.padding, self.axes))
-        object.__setattr__(self, "groups", int(self.groups))
+            object.__setattr__(self, "padding", sizes(self.padding, self.axes))
+        object.__setattr__(self, "groups", whole(self.groups))
         if self.input_shape is not None:
-            object.__setattr__(self, "input_shape", _pair(self.input_shape, self.axes))
+            object.__setattr__(self, "input_shape", sizes(self.input_shape, self.axes))
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Stride per spatial axis."""
-        return _pair(self.stride, self.axes)
+        return sizes(self.stride, self.axes)
 
     @property
     def dilations(self) -> tuple[int, ...]:
         """Dilation per spatial axis."""
-        return _pair(self.dilation, self.axes)
+        return sizes(self.dilation, self.axes)
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
@@ -240,11 +241,11 @@ class Conv(Op):
         if self.padding == "same":
             totals = [d * (k - 1) for d, k in zip(self.dilations, self.weight.shape[2:], strict=True)]
             return tuple((total // 2, total - total // 2) for total in totals)
-        return tuple((p, p) for p in _pair(self.padding, self.axes))
+        return tuple((p, p) for p in sizes(self.padding, self.axes))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
-        declared = None if self.input_shape is None else _pair(self.input_shape, self.axes)
+        declared = None if self.input_shape is None else sizes(self.input_shape, self.axes)
         channels = self.weight.shape[1] * self.groups
         if arriving is None:
             if declared is None:
@@ -273,14 +274,22 @@ class Conv(Op):
         if self.weight.ndim != self.axes + 2:
             yield f"weight has {self.weight.ndim} axes, expected (C_out, C_in / groups, *kernel of {self.axes})"
             return
+        faults = [*size_faults("stride", sizes(self.stride), 1, self.axes)]
+        faults += size_faults("dilation", sizes(self.dilation), 1, self.axes)
         if isinstance(self.padding, str) and self.padding not in ("same", "valid"):
-            yield f"padding is {self.padding!r}, expected sizes, 'same' or 'valid'"
+            faults.append(f"padding is {self.padding!r}, expected sizes, 'same' or 'valid'")
+        elif not isinstance(self.padding, str):
+            faults += size_faults("padding", sizes(self.padding), 0, self.axes)
+        if self.input_shape is not None:
+            faults += size_faults("input_shape", sizes(self.input_shape), 1, self.axes)
+        faults += size_faults("groups", (self.groups,), 1)
+        yield from faults
+        if faults:
+            return
         if self.padding == "same" and max(self.strides) > 1:
             yield f"padding 'same' with stride {list(self.strides)} has no meaning (PyTorch refuses it too)"
-        if self.groups < 1 or self.weight.shape[0] % self.groups:
+        if self.weight.shape[0] % self.groups:
             yield f"{self.weight.shape[0]} output channels do not divide into {self.groups} groups"
-        if min(self.strides) < 1 or min(self.dilations) < 1:
-            yield f"stride {list(self.strides)} and dilation {list(self.dilations)} must be 1 or more"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

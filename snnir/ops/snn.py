@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from snnir.ops.base import Array, Op, Shape, ShapeError, known
-from snnir.ops.linear import _pair
+from snnir.ops.base import Array, Op, Shape, ShapeError, known, size_faults, sizes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -95,7 +94,7 @@ class Upsample2d(SnnOp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "factor", _pair(self.factor, 2))
+        object.__setattr__(self, "factor", sizes(self.factor, 2))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
@@ -106,8 +105,7 @@ class Upsample2d(SnnOp):
         return (arriving[0], arriving[1] * self.factor[0], arriving[2] * self.factor[1])
 
     def verify(self) -> Iterator[str]:
-        if min(self.factor) < 1:
-            yield f"factor {list(self.factor)} is not positive"
+        yield from size_faults("factor", self.factor, 1, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -127,7 +125,7 @@ class ConvTranspose2d(SnnOp):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("stride", "padding", "output_padding", "dilation"):
-            object.__setattr__(self, name, _pair(getattr(self, name), 2))
+            object.__setattr__(self, name, sizes(getattr(self, name), 2))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
         arriving = known(shapes)
@@ -153,6 +151,17 @@ class ConvTranspose2d(SnnOp):
         yield from super().verify()
         if self.weight.ndim != 4:
             yield f"weight has {self.weight.ndim} axes, expected (C_in, C_out / groups, kh, kw)"
+            return
+        faults = list(size_faults("groups", (self.groups,), 1))
+        for name, least in (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1)):
+            faults += size_faults(name, getattr(self, name), least, 2)
+        yield from faults
+        if faults:
+            return
+        if self.weight.shape[0] % self.groups:
+            yield f"{self.weight.shape[0]} input channels do not divide into {self.groups} groups"
+        if any(o >= max(s, d) for o, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
+            yield f"output_padding {list(self.output_padding)} must be below the stride or the dilation"
         elif self.bias.shape != (self.weight.shape[1] * self.groups,):
             yield f"bias {list(self.bias.shape)}, expected {[self.weight.shape[1] * self.groups]}"
 
@@ -169,6 +178,9 @@ class Reshape(SnnOp):
         if arriving is not None and prod(arriving) != prod(self.shape):
             raise ShapeError(f"{list(arriving)} has {prod(arriving)} elements, {list(self.shape)} another number")
         return self.shape
+
+    def verify(self) -> Iterator[str]:
+        yield from size_faults("shape", self.shape, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
