@@ -11,14 +11,15 @@ Between the first and the last convolution everything that a neuron sends is a s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
-from snnir.models.loading import load_weights, shipped
 from snnir.errors import UsageError
+from snnir.models.loading import load_weights, shipped
 
 DT = 1e-3  # seconds
 DECAY = 0.8  # of the membrane in a step; the configuration files of the paper call it tau
@@ -258,10 +259,15 @@ def build(preset: str = "small", weights: str | None = "default", seed: int = 0,
         options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
 
     Raises:
-        ValueError: no such preset or option, or weights that do not fit.
+        UsageError: no such preset, option or shipped weights.
+        ValueError: weights that do not fit.
     """
     if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    known = [field.name for field in fields(Config)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise UsageError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
     model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
@@ -269,7 +275,7 @@ def build(preset: str = "small", weights: str | None = "default", seed: int = 0,
     if weights == "default":
         weights = "shipped" if path is not None and not options else None
     if weights == "shipped" and path is None:
-        raise ValueError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
+        raise UsageError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
     if weights is not None:
         load_weights(model, path if path is not None and weights == "shipped" else Path(weights))
     return model
