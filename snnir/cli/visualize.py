@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,14 +17,36 @@ from snnir.cli.common import (
     write_file,
 )
 
-SUFFIXES = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mermaid": "mermaid"}
+if TYPE_CHECKING:
+    from snnir.draw.compare import Comparison
+    from snnir.graph import Graph
+
+SUFFIXES = {
+    ".svg": "svg",
+    ".html": "html",
+    ".htm": "html",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+}
 
 
 @click.command("visualize")
 @source_argument
-@click.option("-o", "--output", metavar="FILE", help="Where to; the suffix says the form: .svg, .dot or .mmd.")
+@click.option("-o", "--output", metavar="FILE", help="Where to; the suffix says the form: .svg, .html, .dot or .mmd.")
 @click.option(
-    "-f", "--format", "form", type=click.Choice(["svg", "dot", "mermaid"]), help="The form, whatever the suffix."
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["svg", "html", "dot", "mermaid"]),
+    help="The form, whatever the suffix.",
+)
+@click.option(
+    "--against",
+    metavar="fused|PIPELINE|SRC2",
+    help="Side by side with what passes make of it, or with another source; 'fused': the standard fusions, for a "
+    "diffusion model between two denoising calls. As .svg or .html.",
 )
 @passes_option("Passes to run first.")
 @click.option("--title", help="Stands above the picture; default a summary.")
@@ -42,19 +64,29 @@ def visualize_command(
     source: str,
     output: str | None,
     form: str | None,
+    against: str | None,
     passes: str | None,
     title: str | None,
     layout: str,
     source_options: dict[str, Any],
     dt: float | None,
 ) -> int:
-    """Draw SRC as SVG, DOT or Mermaid. Without -o the DOT text (or -f) goes to stdout."""
-    from snnir.draw import to_dot, to_mermaid, to_svg
+    """Draw SRC as SVG, HTML, DOT or Mermaid. Without -o the DOT text (or -f) goes to stdout.
+
+    The HTML is one file that opens offline: modules open and close, a click shows all about an op and lights its twins
+    on the other side.
+    """
+    from snnir.draw import to_dot, to_html, to_mermaid, to_svg
 
     form = form or _form(output)
+    if against is not None and form not in ("svg", "html"):
+        raise click.BadParameter("two graphs side by side are drawn as svg or html (-o or -f)", param_hint="--against")
     graph = load_source(source, dt, source_options, passes)
+    shown = graph if against is None else _compared(graph, source, against, dt, source_options)
     if form == "svg":
-        text = to_svg(graph, title, layout)  # type: ignore[arg-type]
+        text = to_svg(shown, title, layout)  # type: ignore[arg-type]
+    elif form == "html":
+        text = to_html(shown, title)
     else:
         text = (to_dot if form == "dot" else to_mermaid)(graph, title)
     if output is None or output == "-":
@@ -72,3 +104,20 @@ def _form(output: str | None) -> str:
     if suffix not in SUFFIXES:
         raise click.BadParameter(f"{output}: the suffix is none of {', '.join(SUFFIXES)}; or give -f", param_hint="-o")
     return SUFFIXES[suffix]
+
+
+def _compared(graph: Graph, source: str, against: str, dt: float | None, options: dict[str, Any]) -> Comparison:
+    from dataclasses import replace
+
+    from snnir.draw import compare
+    from snnir.errors import UsageError
+
+    file, colon, _ = against.rpartition(":")
+    if against != "fused" and (Path(against).exists() or (colon and Path(file).exists())):
+        model = Path(file if colon else against).suffix == ".py"
+        other = load_source(against, dt, options if model else {})
+        return replace(compare(graph, other), titles=(source, against))
+    try:
+        return compare(graph, against)
+    except UsageError as error:
+        raise click.BadParameter(f"{against}: no such file, and no pipeline: {error}", param_hint="--against") from None

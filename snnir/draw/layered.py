@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ MOST_TURNED = 40  # feedback lanes that are tried on both sides
 
 
 @dataclass
-class _Node:
+class Node:
     """A box, or a helper on a link's way."""
 
     rank: int
@@ -42,19 +42,37 @@ def place(view: View) -> Placed:
     """Coordinates for a view."""
     if not view.boxes:
         return Placed({}, (), 0.0, 0.0)
-    net = _Net(view)
+    net = Net(view)
     net.order()
     net.spread()
     return net.placed()
 
 
-class _Net:
-    def __init__(self, view: View) -> None:
+class Net:
+    """The boxes of a view in layers, with helpers where a link spans several.
+
+    Attributes:
+        layers: numbers of nodes, rank by rank, from left to right.
+        ways: the nodes that each link visits, in the order of the links.
+    """
+
+    def __init__(
+        self, view: View, rank: dict[str, int] | None = None, trunks: Sequence[Hashable] | None = None
+    ) -> None:
+        """Layers for `view`.
+
+        Args:
+            rank: of each box; default along the data flow.
+            trunks: one key per link: links of the same key share their helpers. Default: none do.
+        """
         self.view = view
-        rank = ranks(view)
-        self.nodes: list[_Node] = [_Node(rank[b.id], box_size(b)[0], b.id) for b in view.boxes]
+        rank = rank or ranks(view)
+        self._trunk: dict[tuple[Hashable, int], int] = {}
+        self.nodes: list[Node] = [Node(rank[b.id], box_size(b)[0], b.id) for b in view.boxes]
         self.number = {box.id: i for i, box in enumerate(view.boxes)}
-        self.ways: list[list[int]] = [self._way(link) for link in view.links]
+        self.ways: list[list[int]] = [
+            self._way(link, k if trunks is None else trunks[k]) for k, link in enumerate(view.links)
+        ]
         self.layers: list[list[int]] = [[] for _ in range(max(node.rank for node in self.nodes) + 1)]
         for i, node in enumerate(self.nodes):
             self.layers[node.rank].append(i)
@@ -62,10 +80,10 @@ class _Net:
     # -- helpers -----------------------------------------------------------------------------------------------
 
     def _helper(self, rank: int, beside: int | None = None) -> int:
-        self.nodes.append(_Node(rank, LANE, beside=beside))
+        self.nodes.append(Node(rank, LANE, beside=beside))
         return len(self.nodes) - 1
 
-    def _way(self, link: Link) -> list[int]:
+    def _way(self, link: Link, trunk: Hashable) -> list[int]:
         """The nodes that a link visits, downwards; for feedback its lane, from the target's rank to the source's."""
         a, b = self.number[link.source], self.number[link.target]
         top, bottom = self.nodes[a].rank, self.nodes[b].rank
@@ -74,12 +92,19 @@ class _Net:
             self.nodes[lane[0]].beside, self.nodes[lane[-1]].beside = b, a
             self._join(lane)
             return lane
-        way = [a, *(self._helper(rank) for rank in range(top + 1, bottom)), b]
+        way = [a, *(self._shared(trunk, rank) for rank in range(top + 1, bottom)), b]
         self._join(way)
         return way
 
+    def _shared(self, trunk: Hashable, rank: int) -> int:
+        if (trunk, rank) not in self._trunk:
+            self._trunk[trunk, rank] = self._helper(rank)
+        return self._trunk[trunk, rank]
+
     def _join(self, way: Sequence[int]) -> None:
         for a, b in pairwise(way):
+            if any(b == there for there, _ in self.nodes[a].down):
+                continue  # part of a trunk
             helpers = sum(self.nodes[i].box is None for i in (a, b))
             weight = (1.0, 2.0, 8.0)[helpers]
             self.nodes[a].down.append((b, weight))

@@ -57,3 +57,18 @@ _MEMBERS: tuple[tuple[Family, tuple[type[Op], ...]], ...] = (
 def family(op: Op) -> Family:
     """The family of an op; whatever belongs to none is wiring."""
     return next((found for found, members in _MEMBERS if isinstance(op, members)), WIRING)
+
+
+# Of regions that passes rewrote: stronger than the families' tints. The pass's name stands beside each outline.
+MARKS = ("#7B3FB5", "#C2185B", "#00838F", "#2E7D32", "#B26A00", "#3949AB", "#8D4B2D", "#607D8B")
+
+
+def mark(number: int) -> str:
+    """The colour of the mark with this number."""
+    return MARKS[number % len(MARKS)]
+
+
+def mixed(colour: str, other: str, share: float) -> str:
+    """`share` of one colour and the rest of another, both '#RRGGBB'."""
+    pairs = ((int(colour[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(a * share + b * (1 - share)):02X}" for a, b in pairs)

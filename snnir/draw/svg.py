@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import hypot
 from xml.sax.saxutils import escape, quoteattr
 
@@ -17,7 +18,7 @@ INK, FAINT, LINE, LATE = "#1A1A1A", "#546E7A", "#37474F", "#C24A00"
 
 def svg_text(view: View, placed: Placed) -> str:
     """The picture: title, groups, links, boxes, legend."""
-    legend, legend_width, legend_height = _legend(view)
+    legend, legend_width, legend_height = legend_of(view)
     left, top = PAD, PAD + HEADER
     width = max(
         PAD + placed.width + LEGEND_GAP + legend_width + PAD, PAD * 2 + text_width(view.title, NAME_SIZE + 1) * BOLD
@@ -25,28 +26,43 @@ def svg_text(view: View, placed: Placed) -> str:
     height = top + max(placed.height, legend_height) + PAD
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label={_attribute(view.title)} '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label={attribute(view.title)} '
         f'font-family="{FONT}">',
-        f"<title>{_escaped(view.title)}</title>",
+        f"<title>{escaped(view.title)}</title>",
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#FFFFFF"/>',
         f'<text x="{PAD:.1f}" y="{PAD + 10:.1f}" font-size="{NAME_SIZE + 1:g}" font-weight="bold" fill="{INK}">'
-        f"{_escaped(view.title)}</text>",
+        f"{escaped(view.title)}</text>",
         f'<g transform="translate({left:.1f} {top:.1f})">',
     ]
-    lines += [_frame(name, rect) for name, rect in placed.frames.items()]
-    lines += [_link(link, curve) for link, curve in zip(view.links, placed.curves, strict=True)]
-    lines += [_box(box, placed.boxes[box.id]) for box in view.boxes]
-    lines += [_label(link, curve) for link, curve in zip(view.links, placed.curves, strict=True) if link.late]
-    lines.append("</g>")
+    lines += [*drawing(view, placed), "</g>"]
     at = left + placed.width + LEGEND_GAP
     lines += [f'<g transform="translate({at:.1f} {top:.1f})">', *legend, "</g>", "</svg>"]
     return "\n".join(lines) + "\n"
 
 
+def drawing(view: View, placed: Placed, under: Sequence[str] = (), over: Sequence[str] = ()) -> list[str]:
+    """Frames, links, boxes, and labels of links; `under` is drawn beneath links and boxes, `over` above all."""
+    both = list(zip(view.links, placed.curves, strict=True))
+    return [
+        *(_frame(name, rect) for name, rect in placed.frames.items()),
+        *under,
+        *(_link(link, curve) for link, curve in both),
+        *(_box(box, placed.boxes[box.id]) for box in view.boxes),
+        *(_label(link, curve) for link, curve in both if link.late),
+        *over,
+    ]
+
+
+def curve_path(points: Sequence[Point]) -> str:
+    """Cubic Bezier points (1 + 3 n of them) as path data."""
+    ways = (f"C{_point(points[i])} {_point(points[i + 1])} {_point(points[i + 2])}" for i in range(1, len(points), 3))
+    return f"M{_point(points[0])}" + "".join(ways)
+
+
 def _box(box: Box, rect: Rect) -> str:
     name, *rest = box.lines
     look = f'fill="{box.family.fill}" stroke="{box.family.line}" stroke-width="1.4"'
-    parts = [f"<g><title>{_escaped(box.details)}</title>", _outline(box.family, rect, look)]
+    parts = [f"<g><title>{escaped(box.details)}</title>", _outline(box.family, rect, look)]
     size, spread = NAME_SIZE, 15.0
     y = rect.y - spread * len(rest) / 2 + 4
     shown = shortened(name, size * BOLD, MAX_TEXT)
@@ -60,7 +76,7 @@ def _box(box: Box, rect: Rect) -> str:
 def _text(x: float, y: float, size: float, text: str, colour: str, more: str = "") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="middle" fill="{colour}"{more}>'
-        f"{_escaped(text)}</text>"
+        f"{escaped(text)}</text>"
     )
 
 
@@ -102,16 +118,13 @@ def _link(link: Link, curve: Curve) -> str:
     base = (tip[0] - 8 * ux, tip[1] - 8 * uy)
     head = [tip, (base[0] - 3.4 * uy, base[1] + 3.4 * ux), (base[0] + 3.4 * uy, base[1] - 3.4 * ux)]
     way = [*points[:-1], (tip[0] - 5 * ux, tip[1] - 5 * uy)]
-    curve_text = f"M{_point(way[0])}" + "".join(
-        f"C{_point(way[i])} {_point(way[i + 1])} {_point(way[i + 2])}" for i in range(1, len(way), 3)
-    )
-    drawn = f'<path d="{curve_text}" fill="none" stroke="{colour}" stroke-width="1.3"{dash}/>'
+    drawn = f'<path d="{curve_path(way)}" fill="none" stroke="{colour}" stroke-width="1.3"{dash}/>'
     drawn += f'<polygon points="{_points(head)}" fill="{colour}"/>'
     if link.port:
         side, anchor = (-5, "end") if ux < -0.2 else (5, "start")  # beside the arrow, where its line does not come from
         drawn += f'<text x="{tip[0] + side:.1f}" y="{tip[1] - 5:.1f}" font-size="9" text-anchor="{anchor}" '
         drawn += f'fill="{FAINT}">'
-        drawn += f"{_escaped(link.port)}</text>"
+        drawn += f"{escaped(link.port)}</text>"
     return drawn
 
 
@@ -124,14 +137,14 @@ def _label(link: Link, curve: Curve) -> str:
 
 def _frame(name: str, r: Rect) -> str:
     return (
-        f'<g><title>{_escaped(name)}</title><rect x="{r.left:.1f}" y="{r.top:.1f}" width="{r.width:.1f}" '
+        f'<g><title>{escaped(name)}</title><rect x="{r.left:.1f}" y="{r.top:.1f}" width="{r.width:.1f}" '
         f'height="{r.height:.1f}" rx="8" fill="#90A4AE" fill-opacity="0.07" stroke="#B0BEC5"/>'
         f'<text x="{r.left + 6:.1f}" y="{r.top + 11:.1f}" font-size="9.5" fill="{FAINT}">'
-        f"{_escaped(shortened(name, 9.5, max(60.0, r.width - 12)))}</text></g>"
+        f"{escaped(shortened(name, 9.5, max(60.0, r.width - 12)))}</text></g>"
     )
 
 
-def _legend(view: View) -> tuple[list[str], float, float]:
+def legend_of(view: View) -> tuple[list[str], float, float]:
     """Swatches of what occurs; with their width and height."""
     if not view.boxes:
         return [], 0.0, 0.0
@@ -140,7 +153,7 @@ def _legend(view: View) -> tuple[list[str], float, float]:
     for family in view.families:
         look = f'fill="{family.fill}" stroke="{family.line}" stroke-width="1.2"'
         lines.append(_outline(family, Rect(16, y, 30, 16), look))
-        lines.append(f'<text x="40" y="{y + 3.5:.1f}" font-size="10.5" fill="{LINE}">{_escaped(family.label)}</text>')
+        lines.append(f'<text x="40" y="{y + 3.5:.1f}" font-size="10.5" fill="{LINE}">{escaped(family.label)}</text>')
         y += 24
     labels = [family.label for family in view.families]
     if any(link.late for link in view.links):
@@ -162,10 +175,10 @@ def _points(points: list[Point]) -> str:
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` for XML; characters that XML cannot hold become the replacement character."""
     return escape(_FORBIDDEN.sub("�", text))
 
 
-def _attribute(text: str) -> str:
+def attribute(text: str) -> str:
     return quoteattr(_FORBIDDEN.sub("�", text))
