@@ -1,10 +1,11 @@
 """How snnTorch's people write neurons: snn.Leaky and snn.Synaptic, their parameters made from the buffers.
 
 snn.Leaky computes clamp(beta) mem + x and spikes where mem - threshold > 0; a leak potential is a constant input, a
-gain is a factor of x. The layer integrates and fires; one line after it resets. Its own reset is another: by default
-one step late, and without the delay it looks at the membrane that the step before left ("avoid double reset"), so a
-membrane that a reset leaves above the threshold goes wrong. snn.Synaptic has no leak potential. A tau below DT makes a
-negative beta, which snnTorch clamps to 0: such neurons are written out.
+gain is a factor of x. The layer integrates and fires; one line after it resets. Its own reset comes one step late by
+default, and is used where the network means that ('delayed-subtract', 'delayed-value'). Without the delay it looks at
+the membrane that the step before left ("avoid double reset"), so a membrane that a reset leaves above the threshold
+goes wrong. snn.Synaptic has no leak potential. A tau below DT makes a negative beta, which snnTorch clamps to 0: such
+neurons are written out.
 """
 
 from __future__ import annotations

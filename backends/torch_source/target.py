@@ -11,27 +11,12 @@ from snnir.errors import CompileError, Violation
 from snnir.ops import KINDS, Delay, Neuron, Repeat, TemporalMean
 from snnir.schedule import schedule
 from snnir.semantics import Semantics
-from snnir.target import Target
+from snnir.target import Rule, Target
 
 if TYPE_CHECKING:
     from snnir.graph import Graph
 
 ADAPTS = frozenset({"decay", "gain", "comparison", "reset", "recurrent_bias_at_start", "start"})
-
-
-def family_target(name: str, title: str, package: str, extra: str) -> Target:
-    """A target of the family: all ops; decay, gain, comparison, reset and start as the network means them."""
-    return Target(
-        name=name,
-        title=title,
-        ops=frozenset(KINDS.values()),
-        semantics=Semantics(),
-        adapts=ADAPTS,
-        rules=(float_decay, prompt_reset, float_numbers, known_time_step, whole_delays, steady_cycles, has_input),
-        package=package,
-        extra=extra,
-        limits={"spikes per step": "1", "states": "float32 or float64"},
-    )
 
 
 def float_decay(graph: Graph) -> Iterator[Violation]:
@@ -91,3 +76,21 @@ def has_input(graph: Graph) -> Iterator[Violation]:
     """The input says how many steps and samples there are."""
     if not graph.inputs:
         yield Violation("torch-input", "has no input, so nothing says how many steps to run", expected="an Input")
+
+
+def family_target(name: str, title: str, package: str, extra: str, reset: Rule = prompt_reset) -> Target:
+    """A target of the family: all ops; decay, gain, comparison, reset and start as the network means them.
+
+    `reset` is the rule of which resets it can do.
+    """
+    return Target(
+        name=name,
+        title=title,
+        ops=frozenset(KINDS.values()),
+        semantics=Semantics(),
+        adapts=ADAPTS,
+        rules=(float_decay, reset, float_numbers, known_time_step, whole_delays, steady_cycles, has_input),
+        package=package,
+        extra=extra,
+        limits={"spikes per step": "1", "states": "float32 or float64"},
+    )
