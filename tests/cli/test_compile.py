@@ -1,0 +1,199 @@
+"""snnir compile: what is written, and that nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import snnir
+from snnir import nir_io, ops
+from snnir.cli import run
+from snnir.graph import chain
+from snnir.semantics import Semantics
+from tests.cli.kit import network, said
+
+
+def test_compile_writes_one_artifact(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(
+        capsys, "compile", "net.nir", "-t", "nir", "-o", "deep/out", "-p", "simplify", "--time-passes"
+    )
+    assert (status, err) == (0, "")
+    written = {p.name for p in (folder / "deep/out").iterdir()}
+    assert {"graph.nir", "manifest.json", "README.md"} <= written
+    assert snnir.load("deep/out").shapes == snnir.load("net.nir").shapes
+    lines = out.splitlines()
+    assert lines[0] == "net.nir for nir: 6 ops -> 6 ops, no latency"
+    assert lines[1].startswith("  simplify (exact, ")
+    assert lines[1].endswith(" ms): nothing to do")  # without --time-passes: "nothing to do for simplify"
+    assert f"    {Path('deep/out/graph.nir')}" in lines
+
+
+def test_compile_for_several_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "net.nir").write_bytes(nir_io.write(network(outputs=2)))
+    arguments = [
+        "-t",
+        "nir",
+        "-t",
+        "fake-chip,nir",
+        "-o",
+        "out",
+        "-O",
+        "fake-chip:bit-depth=8",
+        "-O",
+        "fake-chip:x=true",
+    ]
+    status, out, _ = said(capsys, "compile", "net.nir", *arguments, "--output-format", "json")
+    assert status == 0
+    document = json.loads(out)
+    assert document["schema"] == "snnir.compile.v1"
+    assert document["ok"] is True
+    assert list(document["targets"]) == ["nir", "fake-chip"]
+    chip = document["targets"]["fake-chip"]
+    assert chip["latency"] == 2
+    assert chip["report"]["weights"] == {"bits": 8, "error": 0.125}
+    assert chip["folder"] == str(Path("out/fake-chip"))
+    for path in chip["files"]:
+        assert (folder / "out/fake-chip" / path).is_file()
+    given = json.loads((folder / "out/fake-chip/chip.json").read_text())
+    assert (given["bit_depth"], given["x"]) == ("8", "True")
+
+
+def test_compile_is_all_or_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys, "compile", "net.nir", "-t", "nir,fake-chip", "-o", "out")
+    assert (status, out) == (1, "")
+    assert sorted(p.name for p in folder.iterdir()) == ["net.nir"]
+    words = " ".join(err.split())
+    for said_word in (
+        "a chip of cardboard",
+        "fake-outputs",
+        "output",
+        "model.py:7",
+        "has 3 outputs",
+        "at most 2",
+        "fewer classes",
+    ):
+        assert said_word in words, said_word
+    assert "nothing was written" in err
+    status, _, err = said(capsys, "compile", "net.nir", "-t", "nir,fake-chip,fake-twin", "-o", "out")
+    assert status == 1
+    assert "2 of 3 targets cannot take net.nir" in err
+    for target in ("fake-chip", "fake-twin"):
+        assert any(line.split()[:2] == [target, "fake-outputs"] for line in err.splitlines())
+
+
+def test_a_chip_that_is_too_small_names_every_limit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+
+    def cuba(n: int) -> ops.CubaLIF:
+        return ops.CubaLIF(tau_syn=np.full(n, 4e-3), tau_mem=np.full(n, 8e-3), v_threshold=np.ones(n))
+
+    graph = chain(
+        ops.Input(shape=(20,)),
+        ("fc", ops.Linear(weight=rng.normal(0, 1, (30, 20)))),
+        ("hidden", cuba(30)),
+        ("out", ops.Linear(weight=rng.normal(0, 1, (10, 30)))),
+        ("digits", cuba(10)),
+        ops.Output(shape=(10,)),
+        semantics=Semantics(dt=1e-3, reset="subtract", comparison=">="),
+    )
+    (folder / "big.nir").write_bytes(nir_io.write(graph))
+    status, out, err = said(capsys, "compile", "big.nir", "--target", "xylo-audio2", "-o", "out")
+    assert (status, out) == (1, "")
+    assert not (folder / "out").exists()
+    words = " ".join(err.split())
+    for rule, value, limit in (("input-channels", "20", "16"), ("output-neurons", "10 outputs", "at most 8")):
+        assert f"xylo-{rule}" in words
+        assert value in words
+        assert limit in words
+
+
+def test_all_violations_of_all_targets_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(capsys, "compile", "net.nir", "-t", "nir,fake-chip", "-o", "out", "--output-format", "json")
+    assert status == 1
+    document = json.loads(out)
+    assert document["ok"] is False
+    assert document["targets"]["nir"] == {"ok": True, "violations": []}
+    (violation,) = document["targets"]["fake-chip"]["violations"]
+    assert violation == {
+        "rule": "fake-outputs",
+        "what": "has 3 outputs",
+        "where": "output",
+        "loc": "model.py:7 (net.out)",
+        "expected": "at most 2",
+        "hint": "use fewer classes",
+    }
+
+
+@pytest.mark.parametrize("columns", ["60", "100", "200"])
+def test_violations_fit_every_terminal(
+    columns: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    (folder / "bad.py").write_text(
+        "import numpy as np\nfrom snnir import ops\nfrom snnir.graph import chain\n"
+        "model = chain(ops.Input(shape=(4,)), ops.LIF(tau=-1.0, v_threshold=np.nan), ops.Linear(weight=np.ones(4)),"
+        " ops.Output())\n"
+    )
+    status, _, err = said(capsys, "inspect", "bad.py", "--dt", "0.001")
+    assert status == 1
+    assert max(map(len, err.splitlines())) <= int(columns)
+    words = " ".join(err.split())
+    assert "lif" in words
+    assert "linear" in words
+    assert words.count("tau") >= 1
+
+
+def test_missing_package_is_status_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = said(capsys, "compile", "net.nir", "-t", "fake-gone", "-o", "out")
+    assert (status, out) == (3, "")
+    assert "pip install 'snnir[fake]'" in err
+    assert not (folder / "out").exists()
+
+
+def test_existing_output_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "out").mkdir()
+    (folder / "out/mine.txt").write_text("dear")
+    status, _, err = said(capsys, "compile", "net.nir", "-t", "nir", "-o", "out")
+    assert status == 1
+    assert "exists already" in err
+    assert "--force" in err
+    assert [p.name for p in (folder / "out").iterdir()] == ["mine.txt"]
+    status, _, _ = said(capsys, "compile", "net.nir", "-t", "nir", "-o", "out", "--force")
+    assert status == 0
+    assert "graph.nir" in {p.name for p in (folder / "out").iterdir()}
+
+
+def test_output_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "file").write_text("")
+    status, _, err = said(capsys, "compile", "net.nir", "-t", "nir", "-o", "file/out")
+    assert status == 1
+    assert "cannot be written" in err
+    assert sorted(p.name for p in folder.iterdir()) == ["file", "net.nir"]
+
+
+def test_ctrl_c_while_writing_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Path, data: bytes) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    assert run(["compile", "net.nir", "-t", "nir", "-o", "out"]) == 130
+    assert [p.name for p in folder.iterdir()] == ["net.nir"]
+
+
+def test_print_after_shows_the_graph_on_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("compile", "net.nir", "-t", "nir", "-o", "out", "-p", "simplify", "--print-after", "simplify")
+    status, out, err = said(capsys, *arguments)
+    assert status == 0
+    assert err.startswith("// after simplify: unchanged\n")
+    assert "LIF" in err
+    assert "//" not in out
+
+
+def test_verify_passes_holds_a_pass_to_its_word(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(folder / "x.npz", input=np.ones((5, 2, 4)))
+    arguments = ("compile", "net.nir", "-t", "nir", "-p", "simplify", "--verify-passes", "--calibrate", "x.npz")
+    status, _, _ = said(capsys, *arguments, "-o", "out")
+    assert status == 0

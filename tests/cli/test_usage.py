@@ -1,0 +1,80 @@
+"""The command line: how it starts, explains itself, and refuses wrong usage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import snnir
+from tests.cli.kit import ROOT, said
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, time; import snnir.cli; snnir.cli.run(['--help']); spent = time.process_time();"
+        "heavy = {'numpy', 'torch', 'networkx', 'h5py', 'rich', 'nir', 'safetensors'} & set(sys.modules);"
+        "print(sorted(heavy), spent, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    heavy, seconds = done.stderr.rsplit(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 0.3
+    for command in ("compile", "validate", "inspect", "passes", "targets", "visualize"):
+        assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["compile", "validate", "inspect", "passes", "targets", "visualize"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(capsys, command, "-h")
+    assert status == 0
+    assert out.startswith(f"Usage: snnir {command}")
+    assert "--debug" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "--version") == (0, f"snnir {snnir.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["frobnicate"],
+        ["compile"],
+        ["compile", "net.nir", "-o", "out"],
+        ["compile", "net.nir", "-t", "no-such", "-o", "out"],
+        ["compile", "net.nir", "-t", ",", "-o", "out"],
+        ["compile", "net.nir", "-t", "nir"],
+        ["compile", "nowhere.nir", "-t", "nir", "-o", "out"],
+        ["compile", "net.nir:name", "-t", "nir", "-o", "out", "--dt", "0"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "--dt", "nan"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "--dt", "1ms"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-p", "no-such-pass"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-p", "simplify{dead"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "--print-after", "no-such-pass"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "--calibrate", "nowhere.npz"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "--allow", "everything"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-O", "novalue"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-O", "dt=3"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-O", "torch:x=3"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-S", "width=3"],
+        ["validate", "net.nir", "-t", "nir", "--steps", "0"],
+        ["inspect", "net.nir", "--output-format", "yaml"],
+        ["inspect", "plain.txt"],
+        ["visualize", "net.nir", "-o", "picture.png"],
+        ["passes", "no-such-pass"],
+        ["targets", "no-such-target"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "plain.txt").write_text("no network")
+    before = sorted(folder.iterdir())
+    status, out, err = said(capsys, *arguments)
+    assert status == 2
+    assert out == "" or not arguments
+    assert err or not arguments
+    assert sorted(folder.iterdir()) == before
