@@ -63,7 +63,7 @@ class Scorer:
         try:
             from torchmetrics.image.fid import FrechetInceptionDistance
         except ImportError as error:
-            raise MissingPackageError("torchmetrics", "scores", "the Frechet distance") from error
+            raise MissingPackageError("torchmetrics", "diffusion", "the Frechet distance") from error
         self.shape = reference.shape[1:]
         self._check(reference, "reference")
         self._metrics: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import math
 import sys
 import time
@@ -25,7 +26,7 @@ from snnir.diffusion.extractors import FEATURES, NETWORKS, Decoder, Encoder, LeN
 
 BATCH = 128
 RATE = 2e-3
-EPOCHS = {"ae": 6, "lenet": 6}
+EPOCHS = 6
 
 
 def train_extractor(name: str, images: Images, epochs: int, seed: int = 0) -> tuple[Encoder | LeNet, dict[str, str]]:
@@ -80,12 +81,19 @@ def _held_out(network: torch.nn.Module, decoder: Decoder | None, images: Images)
     return {"test_mse": f"{losses / n:.6f}"} if decoder is not None else {"test_accuracy": f"{right / n:.4f}"}
 
 
+def packed(network: torch.nn.Module, facts: dict[str, str]) -> bytes:
+    """The weight file; the same for the same weights and facts."""
+    # One entry: safetensors writes several in random order, and the file's hash is the metric's name.
+    note = {"facts": json.dumps(facts, sort_keys=True)}
+    return save({k: v.contiguous() for k, v in network.state_dict().items()}, metadata=note)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line above."""
     parser = argparse.ArgumentParser(description="Train the feature networks of the Frechet distances.")
     parser.add_argument("names", nargs="*", default=[], help="ae, lenet (default: both)")
     parser.add_argument("--out", type=Path, default=FEATURES)
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--data-root", type=Path)
     given = parser.parse_args(arguments)
     names = given.names or list(NETWORKS)
@@ -95,8 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
     images = load_images("fashion-mnist", data_root=given.data_root)
     for name in names:
         started = time.process_time()
-        network, facts = train_extractor(name, images, given.epochs or EPOCHS[name])
-        content = save({k: v.contiguous() for k, v in network.state_dict().items()}, metadata=facts)
+        network, facts = train_extractor(name, images, given.epochs)
+        content = packed(network, facts)
         given.out.mkdir(parents=True, exist_ok=True)
         path = given.out / NETWORKS[name][2]
         path.write_bytes(content)
