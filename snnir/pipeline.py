@@ -27,11 +27,13 @@ PASSES: dict[str, str] = {
     "fold-batch-norm": "snnir.passes.fold_batch_norm:FoldBatchNorm",
     "fuse-decoder": "snnir.passes.fuse_decoder:FuseDecoder",
     "fuse-linear": "snnir.passes.fuse_linear:FuseLinear",
+    "lift-vectors": "snnir.passes.lift_vectors:LiftVectors",
     "lower-upsample": "snnir.passes.lower_upsample:LowerUpsample",
     "normalise-gain": "snnir.passes.normalise_gain:NormaliseGain",
     "simplify": "snnir.passes.simplify:Simplify",
     "specialise-time": "snnir.passes.specialise_time:SpecialiseTime",
     "split-concat": "snnir.passes.split_concat:SplitConcat",
+    "ungroup-conv": "snnir.passes.ungroup_conv:UngroupConv",
     "unroll-conv": "snnir.passes.unroll_conv:UnrollConv",
     "unroll-sampler": "snnir.passes.unroll_sampler:UnrollSampler",
 }

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from snnir.errors import UsageError, Violation
 from snnir.graph import Graph
 from snnir.interpreter import interpret
@@ -57,7 +59,9 @@ class NirArtifact:
         from snnir.nir_io import read
 
         graph = read(self.data)
-        outputs, recorded = interpret(graph, dict(inputs), record=record)
+        # An input that lift-vectors made a map of takes its values as such.
+        shaped = {n: np.reshape(v, (*v.shape[:2], *graph.shapes[n])) for n, v in inputs.items()}
+        outputs, recorded = interpret(graph, shaped, record=record)
         named = outputs if isinstance(outputs, dict) else {graph.outputs[0]: outputs}
         return named, recorded
 
@@ -74,7 +78,8 @@ class NirBackend:
         """
         wanted = ["simplify{identities=false,layouts=false,duplicates=false}"]
         if not all(type(op) in NIR_OPS for op in graph.ops.values()):
-            wanted += ["split-concat", "fold-batch-norm", "lower-upsample"]
+            wanted += ["split-concat", "fold-batch-norm", "lift-vectors", "lower-upsample{alone=shift}"]
+            wanted += ["ungroup-conv"]
         return parse_pipeline(",".join(wanted))
 
     def build(self, graph: Graph, options: Mapping[str, Any]) -> NirArtifact:

@@ -14,7 +14,8 @@ Transpose and a Reshape put their pixels side by side.
     After:   a -> conv(C -> 4K, 3x3, padding 1, low resolution) -> reshape -> transpose -> reshape
 
 Upsampled values that something else reads come from a transposed convolution with a kernel of ones, or (alone=shuffle)
-from a 1x1 convolution and the same re-interleaving.
+from a 1x1 convolution and the same re-interleaving. With alone=shift all upsamplings become masks and shifts, which are
+NIR's own ops (`snnir.passes.shifts`), and the convolutions behind them stay as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from snnir.graph import Graph
 from snnir.ops import Array, Conv, Conv2d, ConvTranspose2d, Op, Reshape, Shape, Slice, Transpose, Upsample2d
 from snnir.passes.common import Declined, Work, float_type, listed, order, wide
 from snnir.passes.convolution import Filter, as_conv
+from snnir.passes.shifts import upsample_by_shifts
 from snnir.passes.timing import in_time
 from snnir.pipeline import Keeps, Log, Pass
 
@@ -39,12 +41,12 @@ class LowerUpsample(Pass):
 
     Attributes:
         alone: what becomes of upsampled values that no convolution takes: 'transpose' a ConvTranspose2d, 'shuffle' a
-            1x1 convolution and a re-interleaving.
+            1x1 convolution and a re-interleaving, 'shift' masks and shifts (then convolutions take them, too).
     """
 
     name: ClassVar[str] = "lower-upsample"
     keeps: ClassVar[Keeps] = "exact"
-    alone: Literal["transpose", "shuffle"] = "transpose"
+    alone: Literal["transpose", "shuffle", "shift"] = "transpose"
 
     def run(self, graph: Graph, log: Log) -> Graph:
         if not any(isinstance(op, Upsample2d) for op in graph.ops.values()):
@@ -64,6 +66,10 @@ class LowerUpsample(Pass):
         return work.build()
 
     def _lower(self, work: Work, name: str, op: Upsample2d, log: Log) -> None:
+        if self.alone == "shift":
+            added = upsample_by_shifts(work, name, op)
+            log.did(name, f"became {added} masks and shifts and a {work.ops[name].kind}")
+            return
         for edge in work.outgoing(name):
             reader = work.ops[edge.target]
             if not isinstance(reader, Conv2d):
