@@ -248,13 +248,13 @@ class SmallUNet(SpikingUNet):
         return self.conv_out(torch.cat([x, down, stem] if self.config.stem_skip else [x, down], dim=2))
 
 
-def build(preset: str = "small", weights: str | None = "default", seed: int = 0, **options: Any) -> SpikingUNet:
+def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SpikingUNet:
     """The network of a preset.
 
     Args:
         preset: one of PRESETS.
-        weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; None for random
-            ones. The default is 'shipped' where the preset has them and no options change it, else None.
+        weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; 'none' for
+            random ones. The default is 'shipped' where the preset has them and no options change it, else None.
         seed: of random weights.
         options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
 
@@ -273,9 +273,9 @@ def build(preset: str = "small", weights: str | None = "default", seed: int = 0,
     model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
     path = shipped(f"fsddim-{preset}")
     if weights == "default":
-        weights = "shipped" if path is not None and not options else None
+        weights = "shipped" if path is not None and not options else "none"
     if weights == "shipped" and path is None:
         raise UsageError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
-    if weights is not None:
+    if weights != "none":
         load_weights(model, path if path is not None and weights == "shipped" else Path(weights))
     return model

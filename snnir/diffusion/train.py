@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from snnir.diffusion.schedule import CosineSchedule
 from snnir.diffusion.spec import DiffusionSpec, fold_pixels, time_embedding
 from snnir.errors import SnnirError, UsageError
 from snnir.ops import Array
+
+WORTH_COMPILING = 5000  # images; compiling takes several seconds
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def train(
     if images.ndim != 4 or images.shape[1:] != spec.image:
         raise UsageError(f"images have the shape {list(images.shape[1:])}, but the network's are {list(spec.image)}")
     keep_freed_memory()
-    _compile_kernels_at_once(module)
+    _settle_kernels(module, config.images)
     team = processes or Processes.from_environment()
     module.train()
     run = _Run(module, spec, images, config, team)
@@ -267,8 +269,8 @@ def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-def _compile_kernels_at_once(module: nn.Module) -> None:
-    """Emitted kernels are compiled after some use; before and after, sums may round differently, so not midway here."""
-    namespace: Mapping[str, Any] = vars(sys.modules[type(module).__module__])
+def _settle_kernels(module: nn.Module, images: int) -> None:
+    """Emitted kernels are compiled after some use, and may round sums differently then: so at once, or not at all."""
+    namespace = vars(sys.modules[type(module).__module__])
     if "NUMBA_AFTER" in namespace:
-        sys.modules[type(module).__module__].NUMBA_AFTER = 0  # type: ignore[attr-defined]
+        namespace["NUMBA_AFTER"] = 0 if images >= WORTH_COMPILING else 1 << 62
