@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from snnir.draw.compare import Comparison
+    from snnir.draw.comparison import Comparison
     from snnir.draw.placed import Placed
     from snnir.draw.view import View
     from snnir.graph import Graph
@@ -44,7 +44,7 @@ def to_svg(shown: Graph | Comparison, title: str | None = None, layout: Layout =
         UsageError: layout 'dot', and the program is not on the PATH, or fails.
     """
     from snnir.draw.beside import beside_text
-    from snnir.draw.compare import Comparison
+    from snnir.draw.comparison import Comparison
     from snnir.draw.svg import svg_text
     from snnir.draw.view import view
 
@@ -74,7 +74,7 @@ def to_html(shown: Graph | Comparison, title: str | None = None) -> str:
         shown: any graph, or what `compare` gave.
         title: of the page; default a summary of the graph, or the titles of the sides.
     """
-    from snnir.draw.compare import Comparison
+    from snnir.draw.comparison import Comparison
     from snnir.draw.page import comparison_text, page_text
 
     return comparison_text(shown, title) if isinstance(shown, Comparison) else page_text(shown, title)
@@ -92,7 +92,7 @@ def compare(graph: Graph, against: Graph | str) -> Comparison:
         UsageError: `against` is no pipeline.
         CompileError: a pass says no.
     """
-    from snnir.draw.compare import compare_passes, compare_sources
+    from snnir.draw.comparison import compare_passes, compare_sources
     from snnir.draw.fused import compare_fused
     from snnir.pipeline import parse_pipeline
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnir.draw.compare import Comparison, Region
+from snnir.draw.comparison import Comparison, Region
 from snnir.draw.placed import BOLD, LINE_SIZE, NAME_SIZE, Curve, Placed, Rect, shortened, text_width
 from snnir.draw.style import mark, mixed
 from snnir.draw.svg import FAINT, FONT, INK, LEGEND_GAP, PAD, attribute, curve_path, drawing, escaped, legend_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnir.draw.compare import Comparison, compare_passes
+from snnir.draw.comparison import Comparison, compare_passes
 from snnir.graph import Graph
 from snnir.pipeline import parse_pipeline, run_pipeline
 

@@ -97,6 +97,8 @@ def _container(
     path: str, parent: str, chains: dict[str, list[str]], forward: list[Link], late: list[Link]
 ) -> Container:
     children = list(dict.fromkeys(c for box, chain in chains.items() if (c := _child(chain, box, path)) is not None))
+    if not children:
+        return Container(path, parent, (), ())
     # One line per value and place it goes to: it divides only where its readers part.
     lines: dict[tuple[str, str, str, str], list[str]] = {}
     for link in forward:

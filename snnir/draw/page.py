@@ -11,14 +11,14 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from snnir.draw.compare import Comparison
+from snnir.draw.comparison import Comparison
 from snnir.draw.facts import families, sides
 from snnir.draw.placed import shortened
 from snnir.draw.style import MARKS, Family, mixed
 from snnir.draw.view import view
 from snnir.graph import Graph
 
-SCRIPTS = ("layout.js", "picture.js", "page.js")
+SCRIPTS = ("layout.js", "picture.js", "views.js", "panel.js", "page.js")
 WHITE, DARK_PAPER = "#FFFFFF", "#14181B"
 HINT = "Click an op, or reach it with Tab and press Space. Wheel and drag move, Ctrl + wheel zooms."
 HINT_TWO = HINT + " Its twins on the other side light up; arrows left and right jump to them."

@@ -143,6 +143,8 @@ class Rows {
 
   finish() {
     const all = [...this.items.values()];
+    this.width = this.height = 0;
+    if (!all.length) return;
     const left = Math.min(...all.map((item) => item.x - item.w / 2));
     for (const item of all) item.x -= left;
     const title = this.module.titleWidth;

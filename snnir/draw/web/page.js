@@ -1,5 +1,5 @@
 "use strict";
-// The page: two pictures at one scale, selection with twins, search, keyboard.
+// The page: what is open, what is selected, its twins, search, keyboard. Comes last: it starts everything.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const keys = Object.keys(data.sides);
@@ -8,112 +8,6 @@ const pictures = {}, views = {};
 const page = {regions: data.regions, families: data.families};
 const state = {scale: 1, selected: null, found: [], at: -1};
 const $ = (id) => document.getElementById(id);
-
-function html(tag, className = "", text = null, parent = null) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== null) element.textContent = text;
-  if (parent) parent.append(element);
-  return element;
-}
-
-// -- views: pan and zoom ------------------------------------------------------------------------------------------
-
-class View {
-  constructor(key) {
-    this.key = key;
-    this.svg = $(`${key}-svg`);
-    this.x = this.y = 0;
-    this.svg.append(pictures[key].layer);
-    this.svg.addEventListener("wheel", (event) => this.wheel(event), {passive: false});
-    this.svg.addEventListener("pointerdown", (event) => this.grab(event));
-  }
-
-  get size() {
-    return [this.svg.clientWidth || 600, this.svg.clientHeight || 600];
-  }
-
-  show() {
-    pictures[this.key].layer.setAttribute("transform", `translate(${this.x} ${this.y}) scale(${state.scale})`);
-  }
-
-  wheel(event) {
-    event.preventDefault();
-    const unit = event.deltaMode === 1 ? 16 : 1;
-    if (event.ctrlKey || event.metaKey) {
-      const box = this.svg.getBoundingClientRect();
-      zoom(Math.exp(-event.deltaY * unit * 0.004), this.key, event.clientX - box.left, event.clientY - box.top);
-    } else {
-      this.x -= (event.shiftKey ? event.deltaY : event.deltaX) * unit;
-      this.y -= (event.shiftKey ? 0 : event.deltaY) * unit;
-      this.show();
-    }
-  }
-
-  grab(event) {
-    if (event.button !== 0) return;
-    let [x, y, moved] = [event.clientX, event.clientY, 0];
-    const move = (next) => {
-      moved += Math.abs(next.clientX - x) + Math.abs(next.clientY - y);
-      this.x += next.clientX - x;
-      this.y += next.clientY - y;
-      [x, y] = [next.clientX, next.clientY];
-      this.moved = moved > 5;
-      this.show();
-    };
-    const drop = () => {
-      window.removeEventListener("pointermove", move);
-      window.removeEventListener("pointerup", drop);
-      window.removeEventListener("pointercancel", drop);
-    };
-    this.moved = false;
-    window.addEventListener("pointermove", move);
-    window.addEventListener("pointerup", drop);
-    window.addEventListener("pointercancel", drop);
-  }
-
-  centre(rect, y = this.size[1] / 2) {
-    this.x = this.size[0] / 2 - rect.x * state.scale;
-    this.y = y - (rect.y + rect.h / 2) * state.scale;
-    this.show();
-  }
-
-  // Moves only where the rectangle cannot be seen.
-  reveal(rect, y) {
-    const [w, h] = this.size, margin = 20;
-    const left = this.x + (rect.x - rect.w / 2) * state.scale, top = this.y + rect.y * state.scale;
-    const inside = left >= margin && top >= margin + 20 && left + rect.w * state.scale <= w - margin
-      && top + rect.h * state.scale <= h - margin;
-    if (!inside) this.centre(rect, y);
-  }
-}
-
-function zoom(factor, key = null, x = null, y = null) {
-  const scale = Math.min(4, Math.max(0.04, state.scale * factor));
-  for (const view of Object.values(views)) {
-    const [cx, cy] = view.key === key ? [x, y] : view.size.map((side) => side / 2);
-    view.x = cx - (cx - view.x) * scale / state.scale;
-    view.y = cy - (cy - view.y) * scale / state.scale;
-  }
-  state.scale = scale;
-  for (const view of Object.values(views)) view.show();
-}
-
-// One scale for all sides: the widths fit, and the heights too as long as text can still be read.
-function fit(whole = false) {
-  const scales = keys.map((key) => {
-    const {width, height} = pictures[key].placed, [w, h] = views[key].size;
-    const wide = (w - 30) / width, high = (h - 50) / height;
-    return whole ? Math.min(wide, high) : Math.min(wide, Math.max(high, 0.62));
-  });
-  state.scale = Math.min(1.15, Math.max(whole ? 0.04 : 0.34, Math.min(...scales)));
-  for (const key of keys) {
-    const {width, height} = pictures[key].placed, [w, h] = views[key].size;
-    views[key].x = (w - width * state.scale) / 2;
-    views[key].y = Math.max(26, (h - height * state.scale) / 2);
-    views[key].show();
-  }
-}
 
 // -- opening modules ----------------------------------------------------------------------------------------------
 
@@ -179,7 +73,7 @@ function select(key, item, options = {}) {
       const twin = rectOf(other(key), pictures[other(key)].standIn(twins[0]));
       if (twin) views[other(key)].reveal(twin, views[key].y + (rect.y + rect.h / 2) * state.scale);
     }
-    const hash = item[0] === "b" ? `#${key}:${encodeURIComponent(pictures[key].side.nodes[item.slice(1)].name)}` : "#";
+    const hash = item[0] === "b" ? address(key, pictures[key].side.nodes[item.slice(1)].name) : "#";
     history.replaceState(null, "", hash);
   }
   mark();
@@ -220,117 +114,6 @@ function mark() {
     }
     picture.layer.classList.toggle("dimmed", Boolean(chosen && (lit.size || twins.size)));
   }
-}
-
-// -- panel --------------------------------------------------------------------------------------------------------
-
-function panel() {
-  const place = $("details"), chosen = state.selected;
-  place.replaceChildren();
-  for (const button of document.querySelectorAll("#regions button")) {
-    button.setAttribute("aria-pressed", String(Boolean(chosen) && Number(button.dataset.region) === regionOf(chosen)));
-  }
-  $("regions").classList.toggle("short", Boolean(chosen));
-  if (!chosen) html("p", "hint", data.hint, place);
-  else if (chosen.region !== undefined) regionPanel(place, chosen.region);
-  else if (chosen.item[0] === "m") modulePanel(place, chosen.key, chosen.item.slice(1));
-  else nodePanel(place, chosen.key, chosen.item.slice(1));
-}
-
-function regionOf(chosen) {
-  if (chosen.region !== undefined) return chosen.region;
-  return chosen.item[0] === "b" ? pictures[chosen.key].side.nodes[chosen.item.slice(1)].region : -1;
-}
-
-function nodePanel(place, key, id) {
-  const node = pictures[key].side.nodes[id];
-  html("h2", "", node.name, place);
-  html("p", "what", node.what, place);
-  table(place, node.facts);
-  if (other(key)) twinList(place, key, `b${id}`);
-  if (node.region >= 0) regionLine(place, node.region);
-  said(place, node.said);
-  if (node.parameters.length) {
-    html("h3", "", "Parameters", place);
-    table(place, node.parameters);
-  }
-  neighbours(place, key, id);
-}
-
-function modulePanel(place, key, path) {
-  const module = pictures[key].modules.get(path);
-  html("h2", "", path, place);
-  html("p", "what", module.summary, place);
-  const button = html("button", "", pictures[key].open.has(path) ? "close" : "open", place);
-  button.addEventListener("click", () => { toggle(key, path); panel(); });
-  table(place, module.facts);
-  if (other(key)) twinList(place, key, `m${path}`);
-  for (const number of new Set(module.members.map((id) => pictures[key].side.nodes[id].region))) {
-    if (number >= 0) regionLine(place, number);
-  }
-}
-
-function regionPanel(place, number) {
-  const region = data.regions[number];
-  html("h2", "", region.name, place);
-  for (const key of keys) {
-    html("h3", "", key, place);
-    links(place, key, region[key]);
-  }
-  said(place, region.said);
-}
-
-function table(place, rows) {
-  const body = html("table", "", null, place);
-  for (const [name, value] of rows) {
-    const row = html("tr", "", null, body);
-    html("th", "", name, row).scope = "row";
-    html("td", "", value, row);
-  }
-}
-
-function links(place, key, ids) {
-  const list = html("ul", "links", null, place);
-  if (!ids.length) html("li", "none", "nothing", list);
-  for (const id of ids) {
-    const button = html("button", "", pictures[key].side.nodes[id].name, html("li", "", null, list));
-    button.addEventListener("click", () => {
-      select(key, `b${id}`, {go: true});
-      const element = pictures[key].elements.get(`b${id}`);
-      if (element) element.focus({preventScroll: true});
-    });
-  }
-}
-
-function twinList(place, key, item) {
-  html("h3", "", `Twins ${other(key)}`, place);
-  links(place, other(key), twinsOf(key, item));
-}
-
-function regionLine(place, number) {
-  const line = html("p", "rewritten", "rewritten by ", place);
-  const button = html("button", "", data.regions[number].name, line);
-  button.style.setProperty("--pass", `var(--pass-${data.regions[number].colour})`);
-  button.addEventListener("click", () => selectRegion(number));
-}
-
-function said(place, lines) {
-  if (!lines.length) return;
-  html("h3", "", "What the passes said", place);
-  const list = html("ul", "said", null, place);
-  for (const number of lines) {
-    const line = data.said[number], item = html("li", line.kind, null, list);
-    html("b", "", line.pass, item);
-    item.append(` ${line.where}: ${line.kind === "declined" ? "declined: " : ""}${line.text}`);
-  }
-}
-
-function neighbours(place, key, id) {
-  const {before, after} = pictures[key].side.nodes[id];
-  if (before.length) html("h3", "", "Reads", place);
-  if (before.length) links(place, key, before);
-  if (after.length) html("h3", "", "Is read by", place);
-  if (after.length) links(place, key, after);
 }
 
 // -- search -------------------------------------------------------------------------------------------------------
@@ -461,6 +244,11 @@ function start() {
   const node = data.sides[key] && Object.entries(data.sides[key].nodes).find(([, each]) => each.name === safe(name));
   if (node) select(key, `b${node[0]}`, {go: true});
   document.documentElement.dataset.ready = "yes";
+}
+
+// Names need not be text that an address can hold: half a surrogate pair cannot.
+function address(key, name) {
+  try { return `#${key}:${encodeURIComponent(name)}`; } catch { return "#"; }
 }
 
 function safe(text) {

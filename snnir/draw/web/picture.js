@@ -129,7 +129,7 @@ class Picture {
 
   box(id, rect) {
     const node = this.side.nodes[id];
-    const group = make("g", {class: `node family-${node.family}`, id: this.domId(`b${id}`), "data-item": `b${id}`, tabindex: 0,
+    const group = make("g", {class: `node family-${node.family} shape-${this.page.families[node.family].shape}`, id: this.domId(`b${id}`), "data-item": `b${id}`, tabindex: 0,
                              role: "button", "aria-pressed": "false",
                              "aria-label": `${node.name}, ${node.what}, ${node.shape}`}, null, this.layer);
     make("title", {}, `${node.name}\n${node.what}\n${node.shape}`, group);
