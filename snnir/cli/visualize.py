@@ -18,7 +18,7 @@ from snnir.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from snnir.draw.compare import Comparison
+    from snnir.draw.comparison import Comparison
     from snnir.graph import Graph
 
 SUFFIXES = {

@@ -135,7 +135,7 @@ def test_search_opens_and_goes_there(fused: Browser) -> None:
     fused.click("#close-all")
     fused.press("/")
     assert fused.run(FOCUS) == "search"
-    for letter in "conv2":
+    for letter in ".conv2":
         fused.press(letter)
     assert fused.run("document.getElementById('count').textContent") == "4 found"
     fused.press("Enter")
