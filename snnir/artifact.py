@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,13 +106,11 @@ def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = Fal
     """Writes `files` as the new folder `folder`, all or nothing.
 
     Raises:
-        CompileError: the folder exists (and not `overwrite`), its parent cannot be written, or the disk is full.
+        CompileError: the folder is not free (`check_free`), its parent cannot be written, or the disk is full.
     """
-    if folder.exists() and not overwrite:
-        raise fail("output-exists", "exists already", where=str(folder), hint="choose another folder, or --force")
-    if folder.exists() and not folder.is_dir():
-        raise fail("output-exists", "is a file, not a folder", where=str(folder))
+    check_free(folder, overwrite)
     staging: Path | None = None
+    made = [p for p in folder.parents if not p.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -121,19 +120,69 @@ def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = Fal
             place.write_bytes(data)
         staging.chmod(0o777 & ~_umask())
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "was")
-            os.replace(staging, folder)
-            shutil.rmtree(old, ignore_errors=True)
+            _swap(staging, folder)
         else:
             os.replace(staging, folder)
     except BaseException as error:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # innermost first; one that is not empty is somebody's
+            for parent in made:
+                parent.rmdir()
         if not isinstance(error, OSError):  # Ctrl-C
             raise
         what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot be written: {error.strerror}"
         raise fail("output-unwritable", what, where=str(folder), hint="nothing was written") from error
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Makes sure that `folder` can become an artifact's, and that `overwrite` costs nobody anything else.
+
+    Raises:
+        CompileError: it exists; with `overwrite`: it is no folder, the current one or one above it, or it holds what
+            snnir has not written.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise fail("output-exists", "exists already", where=str(folder), hint="choose another folder, or --force")
+    if not folder.is_dir():
+        raise fail("output-exists", "is a file, not a folder", where=str(folder))
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise fail("output-exists", "is the current folder, or one above it", where=str(folder))
+    if _is_artifact(folder):
+        return
+    others = sorted(entry.name for entry in folder.iterdir() if not _is_artifact(entry))
+    if others:
+        listed = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
+        raise fail(
+            "output-exists",
+            f"holds {listed}, which snnir has not written",
+            where=str(folder),
+            expected="a new or empty folder, or one that snnir wrote",
+            hint="choose another folder, or delete this one yourself",
+        )
+
+
+def _is_artifact(folder: Path) -> bool:
+    try:
+        return "snnir" in json.loads((folder / "manifest.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _swap(staging: Path, folder: Path) -> None:
+    """Puts `staging` in the place of `folder`, which comes back if that fails."""
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    try:
+        os.replace(folder, old / "was")
+        try:
+            os.replace(staging, folder)
+        except BaseException:
+            os.replace(old / "was", folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -57,8 +57,9 @@ def main() -> None:
         table.add_row(verdict.target, words, f"{verdict.latency} steps", f"{100 * share:.1f} %", f"{counted:,.0f}")
     console.print(table)
 
-    save_all(report.results, options.output, overwrite=True)
     picture = options.output / "network.svg"
+    picture.unlink(missing_ok=True)  # of the last run: a folder with files of others is not replaced
+    save_all(report.results, options.output, overwrite=True)
     from snnir.draw import to_svg
 
     picture.write_text(to_svg(graph))

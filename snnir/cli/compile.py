@@ -49,7 +49,7 @@ SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
 )
 @click.option("-O", "--option", "options", multiple=True, metavar="[TARGET:]KEY=VALUE", help="Option of a target.")
 @source_option
-@click.option("--force", is_flag=True, help="Replace DIR where it exists.")
+@click.option("--force", is_flag=True, help="Replace DIR where snnir has written it.")
 @format_option
 @debug_option
 def compile_command(
@@ -115,10 +115,11 @@ def compile_command(
 
 def _check_output(output: str, force: bool) -> None:
     """Says at once, not after minutes of work, that the folder cannot become ours."""
-    from snnir.errors import fail
+    from snnir.artifact import check_free
 
-    if Path(output).exists() and not force:
-        raise fail("output-exists", "exists already", where=output, hint="choose another folder, or --force")
+    if not output.strip():
+        raise click.BadParameter("is empty, expected the name of a folder", param_hint="-o")
+    check_free(Path(output), force)
 
 
 def _settings(options: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,9 +163,61 @@ def test_existing_output_is_kept(folder: Path, capsys: pytest.CaptureFixture[str
     assert "exists already" in err
     assert "--force" in err
     assert [p.name for p in (folder / "out").iterdir()] == ["mine.txt"]
+    (folder / "out/mine.txt").unlink()
+    assert said(capsys, "compile", "net.nir", "-t", "nir", "-o", "out")[0] == 1
     status, _, _ = said(capsys, "compile", "net.nir", "-t", "nir", "-o", "out", "--force")
     assert status == 0
     assert "graph.nir" in {p.name for p in (folder / "out").iterdir()}
+
+
+def test_force_replaces_nothing_but_what_snnir_wrote(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = folder / "mine"
+    (mine / "net").mkdir(parents=True)
+    (mine / "thesis.tex").write_text("three years of work")
+    (mine / "manifest.json").write_text('{"name": "a web page"}')
+    (folder / "file").write_text("a file")
+    (folder / "empty").mkdir()
+    before = sorted(folder.rglob("*"))
+    for output, words in (
+        ("mine", "holds manifest.json, net, thesis.tex, which snnir has not written"),
+        ("file", "is a file, not a folder"),
+        (".", "is the current folder, or one above it"),
+        ("..", "is the current folder, or one above it"),
+        (str(folder.parent), "is the current folder, or one above it"),
+    ):
+        status, _, err = said(capsys, "compile", "net.nir", "-t", "nir", "-o", output, "--force")
+        assert status == 1
+        assert words in err
+        assert sorted(folder.rglob("*")) == before
+    assert said(capsys, "compile", "net.nir", "-t", "nir", "-o", " ")[0] == 2
+    for target in ("nir", "nir,torch", "torch"):  # over an empty folder, one artifact, and several
+        status, _, err = said(capsys, "compile", "net.nir", "-t", target, "-o", "empty", "--force")
+        assert (status, err) == (0, "")
+    assert (folder / "empty" / "model.py").exists()
+    assert not (folder / "empty" / "nir").exists()
+
+
+def test_what_cannot_be_replaced_comes_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = snnir.compile("net.nir", "nir")
+    result.save("out")
+    before = {p: p.read_bytes() for p in (folder / "out").iterdir()}
+    real, moves = os.replace, []
+
+    def break_down(source: Any, place: Any) -> None:
+        moves.append(place)
+        if len(moves) == 2:
+            raise OSError(5, "Input/output error")
+        real(source, place)
+
+    monkeypatch.setattr(os, "replace", break_down)
+    with pytest.raises(snnir.CompileError, match="Input/output error"):
+        result.save("out", overwrite=True)
+    assert {p: p.read_bytes() for p in (folder / "out").iterdir()} == before
+    assert sorted(p.name for p in folder.iterdir()) == ["net.nir", "out"]
+    moves[:] = [0]
+    with pytest.raises(snnir.CompileError, match="Input/output error"):
+        result.save("new/deep/out")
+    assert not (folder / "new").exists()
 
 
 def test_output_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
