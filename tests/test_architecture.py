@@ -17,7 +17,7 @@ FLOORS = (
     {"ops"},
     {"semantics"},
     {"graph"},
-    {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators"},
+    {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
     {"diffusion"},
     {"pipeline", "passes", "cost", "operations", "draw", "verify_passes"},

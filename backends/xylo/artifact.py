@@ -42,7 +42,10 @@ class XyloArtifact:
         return self.plan.lags
 
     def files(self) -> Mapping[str, bytes]:
-        """`xylo.npz`, `xylo.json`, `run.py` and its simulator, `samna_config.py`; with samna also its configuration."""
+        """`xylo.npz`, `xylo.json`, `run.py` and its simulator, `samna_config.py`; with samna also its configuration.
+
+        For a denoising network also `sample.py` with the host's part: `host.json`, `diffusion_host.py`.
+        """
         from snnir.backends.xylo.emit import files
 
         return files(self)

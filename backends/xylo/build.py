@@ -32,11 +32,13 @@ from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Graph
 from snnir.ops import Array, Delay
 from snnir.simulators.xylo import XyloSpec, simulate
+from snnir.stimuli import RATE, described, stimuli
 from snnir.target import allowed
 
 _RELAYS_APART = 5  # a relay's threshold is a power of two that weights of both matrices, in and rec, must write
 _WRONG = 0.5  # error of spike counts beyond which it is another network
-_PROBE = {"steps": 100, "batch": 4, "rate": 0.3}
+_PROBED = 4  # samples of random spikes that a network is tried on
+_DESCRIBED = 64  # samples of inputs as the model describes them, that it is calibrated on
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
     own_dt = graph.semantics.dt
     assert own_dt is not None  # a rule of the target
     found = ideals(layout)
-    recorded = None if options.calibrate is None else _sound(options.calibrate)
+    recorded = _recorded(graph, options)
     ratio, best = _time(layout, graph, found, options, own_dt)
-    shown = kept(layout, recorded if recorded is not None else _probe(graph))
+    shown = kept(layout, recorded if recorded is not None else stimuli(graph, batch=_PROBED))
     lessons = teach(graph, layout, found, shown)
     if ratio != 1.0:
         found = {n: retimed(i, ratio, graph.semantics.decay) for n, i in found.items()}
@@ -113,8 +115,10 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
         candidates[chosen].spec,
         measured={
             "on": "recorded input"
-            if recorded is not None
-            else f"random spikes, {_PROBE['rate']:g} per channel and step",
+            if options.calibrate is not None
+            else f"random spikes, {RATE:g} per channel and step"
+            if recorded is None
+            else "event counts as the model describes them",
             "steps": int(events.shape[0]),
             "batch": int(events.shape[1]),
             "chosen": candidates[chosen].name,
@@ -227,10 +231,11 @@ def _sound(recorded: Mapping[str, Array]) -> Mapping[str, Array]:
     return recorded
 
 
-def _probe(graph: Graph) -> dict[str, Array]:
-    rng = np.random.default_rng(0)
-    size = (_PROBE["steps"], _PROBE["batch"])
-    return {n: (rng.random((*map(int, size), *graph.shapes[n])) < _PROBE["rate"]).astype(float) for n in graph.inputs}
+def _recorded(graph: Graph, options: Options) -> Mapping[str, Array] | None:
+    """Recorded input, or what the model says that its inputs look like; None where it does not."""
+    if options.calibrate is not None:
+        return _sound(options.calibrate)
+    return _sound(stimuli(graph, batch=_DESCRIBED)) if described(graph) else None
 
 
 def _time(

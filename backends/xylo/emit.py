@@ -30,6 +30,11 @@ def files(artifact: XyloArtifact) -> Mapping[str, bytes]:
         "xylo_simulator.py": _source("snnir.simulators.xylo"),
         "samna_config.py": _source("snnir.backends.xylo.samna_config"),
     }
+    host = artifact.graph.metadata.get("diffusion", {}).get("host")
+    if host is not None:  # a denoising network: what the host computes between its calls
+        found["host.json"] = (json.dumps(host) + "\n").encode()
+        found["sample.py"] = _source("snnir.backends.xylo.sample_script")
+        found["diffusion_host.py"] = _source("snnir.diffusion.events")
     if samna_config.available():
         found["samna_config.json"] = samna_config.configuration(artifact.spec).to_json().encode()
     return found

@@ -262,6 +262,8 @@ def quantise(
         scale = np.minimum(scale, _bound(np.abs(weight).max(axis=0), 2.0 ** shifts.of(feed.matrix)))
     largest = np.maximum.reduce([take + _own(ideal, wanted), np.abs(by_driver) + hold, ideal.lift / STARTER_SPIKES])
     scale = np.minimum(scale, (MAX_WEIGHT - 1) * back / np.maximum(largest, 1e-300))  # sums of two that are rounded
+    if not ideal.direct:
+        scale = _on_grid(ideal, wanted, shifts, scale)
     constant = ideal.constant + (0.0 if ideal.direct else extra)
     if ideal.driver is None and not ideal.direct and not ideal.cut:
         scale = np.minimum(scale, MAX_BIAS / np.maximum(np.abs(constant), 1e-300))
@@ -298,6 +300,18 @@ def quantise(
 
 def _bound(largest: Array, unit: float) -> Array:
     return (MAX_WEIGHT + 0.49) * unit / np.maximum(largest, 1e-300)
+
+
+def _on_grid(ideal: Ideal, wanted: Sequence[Array], shifts: Shifts, scale: Array) -> Array:
+    """Scales at which weights that were trained as 8-bit integers, the largest 127, stay these very integers."""
+    units = [2.0 ** shifts.of(feed.matrix) for feed in ideal.feeds]
+    largest = np.max([np.zeros(ideal.size), *(np.abs(w).max(axis=0) / u for w, u in zip(wanted, units, strict=True))], 0)
+    grid = MAX_WEIGHT / np.maximum(largest, 1e-300)
+    whole = (largest > 0) & (grid <= scale)
+    for weight, unit in zip(wanted, units, strict=True):
+        integers = weight * grid / unit
+        whole &= np.abs(integers - np.rint(integers)).max(axis=0, initial=0.0) < 1e-3
+    return np.where(whole, grid, scale)
 
 
 def _own(ideal: Ideal, wanted: Sequence[Array]) -> Array:

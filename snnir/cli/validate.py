@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 @click.command("validate")
 @source_argument
 @targets_option("-t", "--targets", "--target", text="Targets to compare with the reference.")
-@npz_option("--input", "Recorded input, (T, B, *shape) per graph input; default random spikes.")
-@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of random spikes.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of random spikes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random spikes.")
+@npz_option("--input", "Recorded input, (T, B, *shape) per graph input; default made up.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of made-up input; default what SRC says, else 100.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of made-up input.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of made-up input.")
 @source_option
 @dt_option
 @click.option("-o", "--output", metavar="REPORT.json", help="Write the JSON report to this file too.")
@@ -40,7 +40,7 @@ def validate_command(
     source: str,
     targets: tuple[str, ...],
     input: str | None,
-    steps: int,
+    steps: int | None,
     batch: int,
     seed: int,
     source_options: dict[str, Any],
@@ -49,6 +49,8 @@ def validate_command(
     output_format: str,
 ) -> int:
     """Run the reference and every target on the same input and compare them, spike by spike.
+
+    Made-up input is what SRC says its inputs look like (metadata "inputs"), else random spikes.
 
     Exit status 1 when some target is not the network that it promises to be.
     """
@@ -79,7 +81,7 @@ def _print(report: Report) -> None:
 
     from snnir.cli.show import cells, console, count, table
 
-    origin = "recorded input" if report.seed is None else f"random spikes (seed {report.seed})"
+    origin = "recorded input" if report.seed is None else f"{report.made_up} (seed {report.seed})"
     out = console()
     out.print(Text(f"{report.steps} steps, batch {report.batch}, {origin}"))
     columns = ("target", "verdict", "spikes", "differing", "count error", "value error")
