@@ -136,7 +136,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Presses and releases a key."""
-        code = KEYS.get(key, ord(key.upper()) if key.isalnum() else 0)
+        code = KEYS.get(key, ord(key[0].upper()) if key.isalnum() else 0)
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         more = {"text": text} if text else {}
         down = "keyDown" if text else "rawKeyDown"
