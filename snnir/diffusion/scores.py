@@ -3,7 +3,7 @@
 torchmetrics' FrechetInceptionDistance does the statistics, in float64, so the figure is the one that everybody else's
 code gives for these features. What the features are is in the metric's name (`extractors`), and how many images were
 compared is in the score: the distance of a small sample is biased upwards (real training images, against the 10,000 of
-the test set: 7.9 at n = 300, 0.6 at 10,000 in an autoencoder's features), so only equal n compare.
+the test set: FAD 4.6 at n = 300, 1.7 at 1,000, 0.5 at 5,000), so only equal n compare.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Scorer:
                 made.network, reset_real_features=False, normalize=True, input_img_size=self.shape
             )
         if inception is not None:
-            self._metrics[_inception_name(Path(inception))] = _inception(FrechetInceptionDistance, Path(inception))
+            name = _inception_name(Path(inception))
+            self._metrics[name] = _inception(FrechetInceptionDistance, Path(inception))
         self.reference = len(reference)
         self._update(reference, real=True)
 
