@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from snnir.discretise import delay_steps
 from snnir.errors import CompileError, Violation
 from snnir.ops import KINDS, Delay, Neuron, Repeat, TemporalMean
@@ -40,6 +42,24 @@ def float_numbers(graph: Graph) -> Iterator[Violation]:
     if not graph.semantics.number_format.startswith("float"):
         what = f"the network means numbers of format {graph.semantics.number_format!r}"
         yield Violation("torch-numbers", what, expected="'float32' or 'float64'")
+
+
+def float32_range(graph: Graph) -> Iterator[Violation]:
+    """Weights and parameters are numbers that float32 holds."""
+    largest = float(np.finfo(np.float32).max)
+    for key, value in graph.weights().items():
+        if value.dtype.kind == "f" and value.dtype.itemsize <= 4:
+            continue
+        size = max(float(value.max(initial=0)), -float(value.min(initial=0)))
+        if size > largest:
+            name, _, slot = key.rpartition(".")
+            yield Violation(
+                "torch-range",
+                f"{slot} holds a number of size {size:.6g}",
+                where=name,
+                loc=str(graph[name].loc or ""),
+                expected=f"at most {largest:.6g}, which is all that float32 holds",
+            )
 
 
 def known_time_step(graph: Graph) -> Iterator[Violation]:
@@ -89,7 +109,16 @@ def family_target(name: str, title: str, package: str, extra: str, reset: Rule =
         ops=frozenset(KINDS.values()),
         semantics=Semantics(),
         adapts=ADAPTS,
-        rules=(float_decay, reset, float_numbers, known_time_step, whole_delays, steady_cycles, has_input),
+        rules=(
+            float_decay,
+            reset,
+            float_numbers,
+            float32_range,
+            known_time_step,
+            whole_delays,
+            steady_cycles,
+            has_input,
+        ),
         package=package,
         extra=extra,
         limits={"spikes per step": "1", "states": "float32 or float64"},

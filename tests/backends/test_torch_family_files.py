@@ -219,6 +219,20 @@ def test_what_the_family_cannot_do_is_refused(target: str) -> None:
         snnir.compile(replace(graph, semantics=Semantics()), target)
 
 
+@pytest.mark.parametrize("target", FAMILY)
+def test_numbers_that_float32_does_not_hold_are_refused(target: str) -> None:
+    graph = make_graph(0, "affine-lif", "r1")
+    fits = np.full(graph.weights()["fc1.weight"].shape, -3e38)
+    fc1 = graph["fc1"].with_(weight=fits * 100)
+    with pytest.raises(CompileError) as caught:
+        snnir.compile(replace(graph, ops={**graph.ops, "fc1": fc1}), target)
+    assert [(v.rule, v.where, v.what) for v in caught.value.violations] == [
+        ("torch-range", "fc1", "weight holds a number of size 3e+40")
+    ]
+    fc1 = graph["fc1"].with_(weight=fits)
+    assert snnir.compile(replace(graph, ops={**graph.ops, "fc1": fc1}), target).latency == 0
+
+
 def test_a_number_of_steps_that_changes_within_a_cycle_is_refused() -> None:
     lif = ops.LIF(tau=np.float64(5e-3), v_threshold=np.float64(0.5))
     nodes = {"input": ops.Input(shape=(3,)), "n": lif, "twice": ops.Repeat(steps=2), "output": ops.Output()}

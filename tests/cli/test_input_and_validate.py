@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import snnir
+from snnir import nir_io, ops
 from snnir.cost import cost, measure
+from snnir.graph import chain
+from snnir.semantics import Semantics
 from tests.cli.kit import network, said
 
 
@@ -97,3 +102,31 @@ def test_validate_with_recorded_input(folder: Path, capsys: pytest.CaptureFixtur
     status, out, _ = said(capsys, "validate", "net.nir", "-t", "nir", "--input", "x.npz", "--output-format", "json")
     assert status == 0
     assert json.loads(out)["input"] == {"steps": 12, "batch": 3, "origin": "recorded"}
+
+
+def test_what_grows_beyond_all_numbers_is_not_identical(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A readout whose time constant is a tenth of a step: forward Euler multiplies it by -9."""
+    wild = ops.LI(tau=np.full(4, 1e-4))
+    graph = chain(ops.Input(shape=(4,)), ("wild", wild), ops.Output(), semantics=Semantics(dt=1e-3))
+    (folder / "wild.nir").write_bytes(nir_io.write(graph))
+    status, out, err = said(capsys, "validate", "wild.nir", "-t", "nir,torch", "--steps", "500", "--batch", "1")
+    assert (status, err) == (1, "")
+    assert "identical" not in out
+    assert out.count("wrong") == 2
+    assert "grow beyond all numbers" in out
+    assert said(capsys, "validate", "wild.nir", "-t", "nir", "--steps", "100")[0] == 0
+
+
+def test_numbers_that_only_one_side_lacks_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = snnir.compiler.CompileResult.run
+
+    def without(self: Any, x: Any, record: Any = None) -> Any:
+        values, recorded = real(self, x, record)
+        return np.where(np.arange(values.shape[-1]) == 1, np.nan, values), recorded
+
+    monkeypatch.setattr(snnir.compiler.CompileResult, "run", without)
+    (verdict,) = snnir.validate(network(), ["nir"], steps=20).verdicts
+    assert (verdict.verdict, verdict.ok) == ("wrong", False)
+    assert verdict.first is not None
+    assert verdict.first.neuron == (1,)
+    assert np.isnan(verdict.first.got)
