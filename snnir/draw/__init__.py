@@ -34,6 +34,8 @@ def to_mermaid(graph: Graph, title: str | None = None) -> str:
 def to_svg(shown: Graph | Comparison, title: str | None = None, layout: Layout = "auto") -> str:
     """A graph, or two side by side, as a self-contained SVG picture.
 
+    Side by side, large graphs are drawn with their inner modules as one box each.
+
     Args:
         shown: any graph (one whose shapes do not fit is drawn with the shapes that are known), or what `compare` gave.
         title: stands above the picture; default a summary of the graph, or the titles of the sides.
@@ -45,11 +47,13 @@ def to_svg(shown: Graph | Comparison, title: str | None = None, layout: Layout =
     """
     from snnir.draw.beside import beside_text
     from snnir.draw.comparison import Comparison
+    from snnir.draw.folded import folded
     from snnir.draw.svg import svg_text
     from snnir.draw.view import view
 
     if isinstance(shown, Comparison):
-        views = (view(shown.before), view(shown.after))
+        before, after = shown.changed
+        views = (folded(view(shown.before), before), folded(view(shown.after), after))
         places = (_placed(views[0], layout), _placed(views[1], layout))
         return beside_text(shown, views, places, title or " → ".join(shown.titles))
     single = view(shown, title)

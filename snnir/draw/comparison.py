@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from snnir.graph import Graph
+from snnir.naming import identifiers
 from snnir.ops import same
 from snnir.pipeline import Entry, Pass, Step, pipeline_text, run_pipeline
 
@@ -63,6 +64,15 @@ class Comparison:
             for twin in self.twins.get(name, ()):
                 found.setdefault(twin, []).append(name)
         return {name: tuple(names) for name, names in found.items()}
+
+    @property
+    def changed(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Per side: identifier of each op in a region -> the region's name."""
+        found: list[dict[str, str]] = []
+        for side, graph in (("before", self.before), ("after", self.after)):
+            ids = identifiers(graph.ops)
+            found.append({ids[name]: region.name for region in self.regions for name in getattr(region, side)})
+        return found[0], found[1]
 
     @cached_property
     def marks(self) -> Mapping[str, int]:

@@ -17,6 +17,7 @@ from snnir.graph import Graph
 from snnir.ops import Op
 
 VISIBLE = 60  # boxes that a side shows at first: what a person takes in without searching
+FEWEST = 12  # boxes below which a side says too little
 
 
 def sides(graphs: Mapping[str, tuple[Graph, str]]) -> dict[str, dict[str, Any]]:
@@ -159,10 +160,11 @@ def _open_levels(modules: list[dict[str, Any]]) -> int:
     levels = _levels(modules)
     visible = 1
     for level in range(max(levels) + 1):
+        shown = visible
         for module, here in zip(modules, levels, strict=True):
             if here == level:
                 visible += sum(item[0] in "bm" for row in module["rows"] for item in row) - 1
-        if level and visible > VISIBLE:
+        if shown >= FEWEST and visible > VISIBLE:
             return level
     return max(levels) + 1
 

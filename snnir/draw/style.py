@@ -40,6 +40,8 @@ WINDOWS = Family("pool, scale, norm", "hexagon", "#D9F0E7", "#00795A", ("hexagon
 FUNCTIONS = Family("products, functions", "notched", "#F6E3EE", "#A34A7F", ("component", "filled"), ("[[", "]]"))
 TIME = Family("delay, encoder, decoder", "slanted", "#E4F2FB", "#2E7FAE", ("parallelogram", "filled"), ("[/", "/]"))
 WIRING = Family("wiring", "plain", "#FFFFFF", "#78909C", ("box", "filled,dashed"), ("[", "]"))
+# Not a family of ops: a module that stands for all that is in it.
+MODULE = Family("module, folded", "box", "#EEF1F5", "#5F6F79", ("box3d", "filled"), ("[", "]"))
 
 FAMILIES = (IO, WEIGHTS, NEURONS, INTEGRATORS, WINDOWS, FUNCTIONS, TIME, WIRING)
 

@@ -229,6 +229,19 @@ def test_svg_side_by_side(layout: Any) -> None:
     assert found.titles[1] in texts
 
 
+def test_a_large_picture_folds_its_modules() -> None:
+    found = compare(residual(40), "fused")  # 204 ops before
+    root = ElementTree.fromstring(to_svg(found, layout="own"))
+    titles = [t.text or "" for t in root.iter(f"{SVG}title")]
+    blocks = [title for title in titles if title.startswith("block.7\n")]
+    assert [len(title.splitlines()) for title in blocks] == [6, 5]  # the module and its ops, before and after
+    texts = [t.text for t in root.iter(f"{SVG}text")]
+    assert texts.count("5 ops") == 40
+    assert texts.count("fold-batch-norm") == 2 * 40  # what is at work inside
+    assert "module, folded" in texts
+    assert titles.count("split-concat") == 2  # regions outside of modules keep their outlines
+
+
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     lowered = [run_pipeline(residual(n), parse_pipeline("fold-batch-norm,split-concat")) for n in (1, 2)]
