@@ -335,7 +335,10 @@ class Graph:
             first.setdefault(edge.port, edge.source)
         if len(arriving) < len(op.ports) and not guessing:
             return None
-        return op.infer(arriving)
+        shape = op.infer(arriving)
+        if shape is not None and 0 in shape and not isinstance(op, Input):
+            raise ShapeError(f"gives shape {list(shape)}: nothing at all")
+        return shape
 
 
 def _as_array(value: Any) -> Array:

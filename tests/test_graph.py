@@ -214,6 +214,11 @@ def test_an_input_of_two_and_a_half() -> None:
     assert fault.what == "shape [2.5] holds what is no whole number"
 
 
+def test_a_layer_of_nothing() -> None:
+    (fault,) = chain(ops.Input(shape=(3,)), ("fc", linear(0, 3)), lif(1), ops.Output()).violations()
+    assert (fault.rule, fault.where, fault.what) == ("shape", "fc (Linear)", "gives shape [0]: nothing at all")
+
+
 def test_arrays_cannot_be_written_through_an_op() -> None:
     op = linear(2, 2)
     with pytest.raises(ValueError, match="read-only"):

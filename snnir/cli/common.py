@@ -70,7 +70,7 @@ def source_argument(command: Decorated) -> Decorated:
 
 def _existing(context: click.Context, parameter: click.Parameter, value: str) -> str:
     file, colon, _ = value.rpartition(":")
-    if not Path(value).exists() and not (colon and Path(file).exists()):
+    if not Path(value).exists() and not (colon and file and Path(file).exists()):
         raise click.BadParameter(f"no such file or folder: {value}", context, parameter)
     return value
 

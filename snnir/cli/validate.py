@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @npz_option("--input", "Recorded input, (T, B, *shape) per graph input; default made up.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of made-up input; default what SRC says, else 100.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of made-up input.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of made-up input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of made-up input.")
 @source_option
 @dt_option
 @click.option("-o", "--output", metavar="REPORT.json", help="Write the JSON report to this file too.")

@@ -83,6 +83,9 @@ def as_inputs(graph: Graph, x: Array | Mapping[str, Array], dtype: Any = None) -
         expected = f"(T, B, {', '.join(map(str, graph.shapes[name]))})"
         if value.ndim < 2 or value.shape[2:] != graph.shapes[name]:
             faults.append(Violation("input-shape", f"shape {list(value.shape)}", where=name, expected=expected))
+        elif 0 in value.shape[:2]:
+            what = f"shape {list(value.shape)}: no {'steps' if not value.shape[0] else 'batch elements'}"
+            faults.append(Violation("input-shape", what, where=name, expected="T and B of at least 1"))
         elif not np.isfinite(value).all():
             faults.append(Violation("input-finite", "holds values that are not finite", where=name))
         else:

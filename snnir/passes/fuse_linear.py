@@ -72,6 +72,10 @@ class FuseLinear(Pass):
     chains: bool = True
     sums: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.max_growth >= 0:
+            raise ValueError(f"max_growth is {self.max_growth:g}, expected 0 or more")
+
     def run(self, graph: Graph, log: Log) -> Graph:
         return in_time(graph, log, self._rewrite)
 

@@ -37,6 +37,8 @@ def broken_inputs(folder: Path) -> dict[str, str]:
     np.savez(folder / "names.npz", x=np.ones((3, 1, 4)), y=np.ones(3))
     np.savez(folder / "shape.npz", input=np.ones((3, 4)))
     np.savez(folder / "nan.npz", input=np.full((3, 1, 4), np.nan))
+    np.savez(folder / "timeless.npz", input=np.ones((0, 2, 4)))
+    np.savez(folder / "nobody.npz", input=np.ones((3, 0, 4)))
     np.savez(folder / "text.npz", input=np.array(["a"]))
     np.savez(folder / "objects.npz", input=np.array([{}], dtype=object))
     (folder / "empty.npz").write_bytes(b"")
@@ -48,6 +50,8 @@ def broken_inputs(folder: Path) -> dict[str, str]:
         "names.npz": "holds x, y, but not input",
         "shape.npz": "(T, B, 4)",
         "nan.npz": "not finite",
+        "timeless.npz": "shape [0, 2, 4]: no steps",
+        "nobody.npz": "shape [3, 0, 4]: no batch elements",
         "text.npz": "holds no arrays",
         "objects.npz": "cannot be read as arrays",
         "empty.npz": "cannot be read as arrays",

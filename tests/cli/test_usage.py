@@ -54,6 +54,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["compile", "net.nir", "-t", "nir", "-o", "out", "--dt", "1ms"],
         ["compile", "net.nir", "-t", "nir", "-o", "out", "-p", "no-such-pass"],
         ["compile", "net.nir", "-t", "nir", "-o", "out", "-p", "simplify{dead"],
+        ["compile", "net.nir", "-t", "nir", "-o", "out", "-p", "fuse-linear{max_growth=nan}"],
+        ["compile", "net.nir", "-t", "nir", "-o", ""],
+        ["inspect", ":name"],
+        ["validate", "net.nir", "-t", "nir", "--seed", "-1"],
         ["compile", "net.nir", "-t", "nir", "-o", "out", "--print-after", "no-such-pass"],
         ["compile", "net.nir", "-t", "nir", "-o", "out", "--calibrate", "nowhere.npz"],
         ["compile", "net.nir", "-t", "nir", "-o", "out", "--allow", "everything"],
@@ -77,4 +81,5 @@ def test_wrong_usage_is_status_2(arguments: list[str], folder: Path, capsys: pyt
     assert status == 2
     assert out == "" or not arguments
     assert err or not arguments
+    assert "fault of snnir" not in err
     assert sorted(folder.iterdir()) == before
