@@ -99,7 +99,7 @@ def trained(variant: Variant, images: Images, budget: int, seed: int, work: Path
     network = (
         fsddim_twin.build("small", seed=seed, **variant.build)
         if variant.twin
-        else fsddim.build("small", seed=seed, **variant.build)
+        else fsddim.build("small", weights="none", seed=seed, **variant.build)
     )
     spec = network.diffusion
     graph = None if variant.twin else snnir.load(network)
@@ -185,14 +185,8 @@ def shipped(given: argparse.Namespace, images: Images, scorer: Scorer) -> Iterab
     """The shipped weights at every number of DDIM steps, and real images as the floor of the distances."""
     real = {score.metric: round(score.value, 3) for score in scorer(images.train[: given.n])}
     yield {"group": "shipped", "name": "real training images", "n": given.n, "scores": real}
-    if given.weights == "shipped":
-        graph = snnir.load(fsddim.build("small", weights="shipped"))
-        state = {}
-    else:
-        from safetensors.numpy import load_file
-
-        graph, state = snnir.load(fsddim.build("small")), load_file(given.weights)
-    network = Trained(denoiser(graph, state), spec_of(graph))
+    graph = snnir.load(fsddim.build("small", weights=given.weights))
+    network = Trained(denoiser(graph, {}), spec_of(graph))
     yield from scored("fsddim-small", network, given, images, scorer, given.images, None)
 
 

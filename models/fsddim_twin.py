@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from snnir import nn
+from snnir.errors import UsageError
 from snnir.models import fsddim
 
 
@@ -22,11 +23,11 @@ def build(preset: str = "small", seed: int = 0, **options: Any) -> fsddim.Spikin
     Its `diffusion` says one step. tdBN stays: over one step it is batch norm, with the same initial scales.
 
     Raises:
-        ValueError: no such preset, or `steps` is given (there is one).
+        UsageError: no such preset or option, or `steps` is given (there is one).
     """
     if "steps" in options:
-        raise ValueError("the twin has one step: leave `steps` away")
-    return twin_of(fsddim.build(preset, seed=seed, steps=1, **options))
+        raise UsageError("the twin has one step: leave `steps` away")
+    return twin_of(fsddim.build(preset, weights="none", seed=seed, steps=1, **options))
 
 
 def twin_of(network: fsddim.SpikingUNet) -> fsddim.SpikingUNet:
