@@ -7,6 +7,7 @@ The file gives `model` (an nn.Module, a `Graph` or an `nir.NIRGraph`) or `build(
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import inspect
 import os
@@ -28,6 +29,9 @@ from snnir.semantics import Semantics
 EXTRAS = ("torch", "norse", "snntorch", "rockpool", "xylosim", "samna", "nir")
 _TRACER_OPTIONS = ("input_shape", "example_input")
 _numbers = count()
+
+
+LARGE = 1 << 26  # bytes
 
 
 def load(
@@ -60,7 +64,11 @@ def load(
         value, bound = _find(file, namespace, name, options)
         if "input_shape" in vars(namespace) and not tracing and not hasattr(value, "input_shape"):
             tracing["input_shape"] = vars(namespace)["input_shape"]
-        return _to_graph(value, dt, semantics, tracing, Loc(_short(file), _line_of(file, bound)))
+        graph = _to_graph(value, dt, semantics, tracing, Loc(_short(file), _line_of(file, bound)))
+    del value, namespace
+    if sum(array.nbytes for array in graph.weights().values()) > LARGE:
+        gc.collect()  # a traced module is part of cycles, and would stay as a second copy of the weights
+    return graph
 
 
 def split(path: str) -> tuple[Path, str]:

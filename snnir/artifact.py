@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -16,18 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from snnir import __version__
 from snnir.errors import CompileError, fail
+from snnir.target import Files
 
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult
     from snnir.graph import Graph
 
 
-def with_manifest(result: CompileResult) -> dict[str, bytes]:
+def with_manifest(result: CompileResult) -> Files:
     """The artifact's files plus `graph.nir` (or `graph/` where NIR cannot say it), `README.md`, `manifest.json`."""
-    files = dict(result.artifact.files())
+    files = Files.of(result.artifact.files())
     if not any(path.endswith("graph.nir") for path in files):
-        files.update(_graph_files(result))
-    files.setdefault("README.md", _readme(result, files).encode())
+        files = files | _graph_files(result)
+    if "README.md" not in files:
+        files = files | Files.of({"README.md": _readme(result, files).encode()})
+    return files | Files({"manifest.json": lambda: _manifest(result, files)})
+
+
+def _manifest(result: CompileResult, files: Files) -> bytes:
+    """`manifest.json`. It is written last, when the other files' hashes are known from their writing."""
     manifest = {
         "snnir": __version__,
         "target": result.target,
@@ -37,31 +43,27 @@ def with_manifest(result: CompileResult) -> dict[str, bytes]:
         "latency_steps": result.latency,
         "origin": {name: list(result.graph.sources(name)) for name in result.graph.ops},
         "report": _plain(result.report),
-        "files": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())},
+        "files": {path: files.sha256(path) for path in sorted(files)},
     }
-    files["manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=False) + "\n").encode()
-    return files
+    return (json.dumps(manifest, indent=1, sort_keys=False) + "\n").encode()
 
 
 def graph_hash(graph: Graph) -> str:
     """SHA-256 of a graph's structure, semantics and weights; where its source stands on disk does not count."""
-    from snnir.store import save
+    from snnir.store import digest
 
-    nowhere = replace(graph, ops={name: op.with_(loc=None) for name, op in graph.ops.items()})
-    digest = hashlib.sha256()
-    for path, data in sorted(save(nowhere).items()):
-        digest.update(path.encode() + b"\0" + data)
-    return digest.hexdigest()
+    return digest(replace(graph, ops={name: op.with_(loc=None) for name, op in graph.ops.items()}))
 
 
-def _graph_files(result: CompileResult) -> dict[str, bytes]:
-    from snnir.nir_io import write
-    from snnir.store import save
+def _graph_files(result: CompileResult) -> Files:
+    from snnir.nir_io import check, write
+    from snnir.store import lazily
 
     try:
-        return {"graph.nir": write(result.graph)}
+        check(result.graph)
+        return Files({"graph.nir": lambda: write(result.graph)})
     except CompileError:  # some op is not NIR's: keep the graph in the project's own form
-        return {f"graph/{path}": data for path, data in save(result.graph).items()}
+        return Files({f"graph/{path}": make for path, make in lazily(result.graph).items()})
 
 
 def _plain(value: Any) -> Any:
@@ -114,10 +116,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = Fal
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        for path, data in files.items():
+        for path in files:
             place = staging / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
+            place.write_bytes(files[path])
         staging.chmod(0o777 & ~_umask())
         if folder.exists():
             _swap(staging, folder)

@@ -12,7 +12,7 @@ from snnir.errors import UsageError, fail
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.semantics import Semantics
-from snnir.target import Artifact, require, with_allowed
+from snnir.target import Artifact, Files, require, with_allowed
 
 if TYPE_CHECKING:
     import os
@@ -158,7 +158,7 @@ class CompileResult:
             raise UsageError(f"{self.target} is not a PyTorch target, so it has no module")
         return make()
 
-    def files(self) -> dict[str, bytes]:
+    def files(self) -> Mapping[str, bytes]:
         """All files of the artifact, `manifest.json` and `README.md` included: relative path -> content."""
         from snnir.artifact import with_manifest
 
@@ -175,9 +175,11 @@ class CompileResult:
 
 def save_all(results: Mapping[str, CompileResult], folder: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Writes several artifacts, each into its subfolder of `folder`, all or nothing."""
-    from snnir.artifact import write_folder
+    from snnir.artifact import with_manifest, write_folder
 
-    files = {f"{sub}/{path}" if sub else path: data for sub, r in results.items() for path, data in r.files().items()}
+    files = Files({})
+    for sub, result in results.items():
+        files = files | with_manifest(result).under(sub)
     write_folder(Path(folder), files, overwrite)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 # Attributes of torch.nn.Module and of emitted models, which hold a layer per op: no layer may be called like these.
 _OF_MODULES = frozenset(
-    "INPUTS OUTPUTS SPELT STEPWISE T_destination add_module apply bfloat16 buffers call_super_init children "
+    "INPUTS OUTPUTS SHARED SPELT STEPWISE T_destination add_module apply bfloat16 buffers call_super_init children "
     "compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
     "get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules "
     "named_parameters parameters register_backward_hook register_buffer register_forward_hook "

@@ -36,6 +36,27 @@ def save(graph: Graph) -> dict[str, bytes]:
     Raises:
         CompileError: some array or metadata value is of a type that cannot be kept; every such place at once.
     """
+    document, tensors = _parts(graph)
+    return {JSON_FILE: document, WEIGHTS_FILE: tensors.to_bytes()}
+
+
+def lazily(graph: Graph) -> dict[str, Callable[[], bytes]]:
+    """As `save`, but the weights' bytes, as many as the graph has itself, are made when they are asked for."""
+    document, tensors = _parts(graph)
+    return {JSON_FILE: lambda: document, WEIGHTS_FILE: tensors.to_bytes}
+
+
+def digest(graph: Graph) -> str:
+    """SHA-256 of what `save` would write.
+
+    Raises:
+        CompileError: as `save`.
+    """
+    document, tensors = _parts(graph)
+    return hashlib.sha256(document + b"".join(tensors.digests)).hexdigest()
+
+
+def _parts(graph: Graph) -> tuple[bytes, _Tensors]:
     tensors = _Tensors()
     faults: list[Violation] = []
     ops = [_save_op(name, op, tensors, faults) for name, op in graph.ops.items()]
@@ -51,7 +72,7 @@ def save(graph: Graph) -> dict[str, bytes]:
         "origin": {name: list(behind) for name, behind in graph.origin.items()},
         "metadata": metadata,
     }
-    return {JSON_FILE: _dump(document).encode(), WEIGHTS_FILE: tensors.to_bytes()}
+    return _dump(document).encode(), tensors
 
 
 def _dump(document: Mapping[str, Any]) -> str:
@@ -72,21 +93,56 @@ class _Tensors:
     def __init__(self) -> None:
         self.by_key: dict[str, Array] = {}
         self._keys: dict[bytes, str] = {}
+        self._seen: dict[tuple[object, ...], tuple[str, Array]] = {}  # holds the arrays, so that memory is not reused
+
+    @property
+    def digests(self) -> list[bytes]:
+        """The SHA-256 of every array, in the order of `by_key`."""
+        return list(self._keys)
 
     def put(self, array: Array, wish: str) -> str:
         """Keeps `array` and returns its key: `wish`, unless an equal array is there already."""
-        array = np.asarray(native(array), order="C")
-        digest = hashlib.sha256(f"{array.dtype.name}{array.shape}".encode() + array.tobytes()).digest()
+        place = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+        if place in self._seen:
+            return self._seen[place][0]
+        given, array = array, np.asarray(native(array), order="C")
+        found = hashlib.sha256(f"{array.dtype.name}{array.shape}".encode())
+        found.update(array.tobytes() if array.nbytes < 64 else array.reshape(-1).data.cast("B"))
+        digest = found.digest()
         if digest not in self._keys:
             key = fresh(wish.encode("utf-8", "backslashreplace").decode(), self.by_key)
             self._keys[digest] = key
             self.by_key[key] = array
+        self._seen[place] = self._keys[digest], given
         return self._keys[digest]
 
     def to_bytes(self) -> bytes:
-        from safetensors.numpy import save as save_tensors
+        return to_safetensors(self.by_key)
 
-        return save_tensors(self.by_key)
+
+def to_safetensors(arrays: Mapping[str, Array]) -> bytes:
+    """Arrays as a safetensors file, made without a second copy of them. Keys in order of dtype size, then name.
+
+    The format: the header's length (8 bytes), the header (JSON, padded to 8 bytes), the arrays one after the other.
+    """
+    order = sorted(arrays, key=lambda key: (-arrays[key].dtype.itemsize, key))
+    header: dict[str, Any] = {}
+    at = 0
+    for key in order:
+        array = arrays[key]
+        kind = _SAFETENSORS[array.dtype.name]
+        header[key] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    flat = (np.asarray(arrays[key], order="C").reshape(-1).data.cast("B") for key in order if arrays[key].size)
+    return b"".join([len(text).to_bytes(8, "little"), text, *flat])
+
+
+_SAFETENSORS = {
+    "bool": "BOOL",
+    **{f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)},
+}
 
 
 def _save_op(name: str, op: Op, tensors: _Tensors, faults: list[Violation]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ All rules of a target are checked and all violations come at once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snnir.errors import CompileError, Violation
@@ -34,6 +36,56 @@ def with_allowed(graph: Graph, allow: Sequence[str]) -> Graph:
         return graph
     others = {key: value for key, value in graph.metadata.items() if key != ALLOWED}
     return replace(graph, metadata={**others, ALLOWED: list(allow)} if allow else others)
+
+
+class _File:
+    """A file's content when called, and its hash from then on."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self.make, self.sha256 = make, ""
+
+    def __call__(self) -> bytes:
+        data = self.make()
+        self.sha256 = self.sha256 or hashlib.sha256(data).hexdigest()
+        return data
+
+
+class Files(Mapping[str, bytes]):
+    """Files by relative path, each made when it is asked for: a large network is in memory once, not per file."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], bytes]]) -> None:
+        self._makers = {path: make if isinstance(make, _File) else _File(make) for path, make in makers.items()}
+
+    def sha256(self, path: str) -> str:
+        """The hash of a file; one that was read before is not made again for it."""
+        file = self._makers[path]
+        if not file.sha256:
+            file()
+        return file.sha256
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes]) -> Files:
+        """Any files; those of a `Files` stay as they are."""
+        return files if isinstance(files, Files) else cls({path: partial(bytes, data) for path, data in files.items()})
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._makers[path]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._makers
+
+    def __or__(self, others: Files) -> Files:
+        return Files({**self._makers, **others._makers})
+
+    def under(self, folder: str) -> Files:
+        """The same files within a folder; '' is none."""
+        return Files({f"{folder}/{path}" if folder else path: make for path, make in self._makers.items()})
 
 
 @dataclass(frozen=True)

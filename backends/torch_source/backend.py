@@ -21,7 +21,7 @@ from snnir.errors import MissingPackageError, UsageError
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.pipeline import Pass
-from snnir.target import Target
+from snnir.target import Files, Target
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,15 @@ class TorchArtifact:
             "own cells": {name: layer.own for name, layer in layers.items() if layer.own},
         }
 
-    def files(self) -> dict[str, bytes]:
+    def files(self) -> Files:
         """`model.py`, `weights.safetensors`, and `run.py`, which runs it on a NumPy file."""
-        return {
-            "model.py": self.source.text.encode(),
-            "weights.safetensors": safetensors(self.graph),
-            "run.py": _RUN.encode(),
-        }
+        return Files(
+            {
+                "model.py": self.source.text.encode,
+                "weights.safetensors": lambda: safetensors(self.graph),
+                "run.py": _RUN.encode,
+            }
+        )
 
     def module(self, dtype: Any = None) -> Any:
         """The emitted `Model`, built from the emitted text with its weights; a new one at each call.

@@ -7,6 +7,7 @@ import numpy as np
 from snnir.graph import Graph
 from snnir.naming import identifiers
 from snnir.ops import Array
+from snnir.store import to_safetensors
 
 
 def state(graph: Graph) -> dict[str, Array]:
@@ -30,10 +31,10 @@ def _floats(array: Array) -> Array:
 
 
 def safetensors(graph: Graph) -> bytes:
-    """The file `weights.safetensors`."""
-    from safetensors.numpy import save
-
-    return save({name: np.array(array) for name, array in state(graph).items()})
+    """The file `weights.safetensors`; what several ops share stands there once, under the first one's name."""
+    spelt = identifiers(graph.ops)
+    again = {f"{spelt[op]}.{field}" for op, field in shared(graph)}
+    return to_safetensors({name: array for name, array in state(graph).items() if name not in again})
 
 
 def shared(graph: Graph) -> dict[tuple[str, str], tuple[str, str]]:

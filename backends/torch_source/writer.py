@@ -156,6 +156,8 @@ def _model(
     body = program.body()
     stepwise = [name for group in program.plan.groups if group.cyclic for name in group.ops]
     spelt = {name: a for name, a in attributes.items() if a != name and name in layers}
+    pairs_of = shared(graph).items()
+    twins = {f"{attributes[op]}.{field}": f"{attributes[first]}.{slot}" for (op, field), (first, slot) in pairs_of}
     lines = [
         "class Model(nn.Module):",
         '    """The network. Its state dict has the graph\'s own names, so trained weights go back as they are."""',
@@ -163,6 +165,7 @@ def _model(
         f"    INPUTS = {_tuple(graph.inputs)}",
         f"    OUTPUTS = {_tuple(graph.outputs)}",
         *(_wrapped("STEPWISE", _tuple(stepwise), "ops on a cycle") if stepwise else []),
+        *(_wrapped("SHARED", json.dumps(twins), "one array, read by two layers") if twins else []),
         *(_wrapped("SPELT", json.dumps(spelt), "op -> its layer, where the names differ") if spelt else []),
         "",
         "    def __init__(self, weights: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32) -> None:",
@@ -174,12 +177,16 @@ def _model(
     lines += [
         "        if weights is None:",
         '            weights = load_file(Path(__file__).with_name("weights.safetensors"))',
-        "        self.load_state_dict(weights, assign=True)",
     ]
-    for (op, field), (first, slot) in shared(graph).items():
-        lines.append(
-            f"        self.{attributes[op]}.{field} = self.{attributes[first]}.{slot}  # one array, read twice"
-        )
+    if twins:
+        lines.append("        weights = {key: weights[first] for key, first in self.SHARED.items()} | weights")
+    lines.append("        self.load_state_dict(weights, assign=True)")
+    if twins:
+        lines += [
+            "        for key, first in self.SHARED.items():",
+            '            (layer, field), (other, slot) = key.split("."), first.split(".")',
+            "            setattr(getattr(self, layer), field, getattr(getattr(self, other), slot))",
+        ]
     lines += ["        self.to(dtype)", ""]
     many = len(parameters) > 1
     signature = f"def forward(self, {', '.join(f'{p}: Tensor' for p in parameters)}, record=()):"

@@ -22,7 +22,7 @@ from snnir.nir_io.time_step import TimeStep, TimeStepHint, time_step_hint
 if TYPE_CHECKING:
     import os
 
-__all__ = ["TimeStep", "TimeStepHint", "from_nir", "read", "time_step_hint", "to_nir", "write"]
+__all__ = ["TimeStep", "TimeStepHint", "check", "from_nir", "read", "time_step_hint", "to_nir", "write"]
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Graph:
@@ -41,6 +41,19 @@ def read(source: str | os.PathLike[str] | bytes) -> Graph:
         return graph_of(raw, "", faults)
     raw, faults = read_raw(Path(source))
     return graph_of(raw, str(source), faults)
+
+
+def check(graph: Graph) -> None:
+    """Returns where `write` would write a file.
+
+    Raises:
+        CompileError: as `write`.
+    """
+    from snnir.nir_io.exporting import raw_of
+    from snnir.nir_io.fileform import file_form
+
+    raw, own = raw_of(graph)
+    file_form(raw, own)
 
 
 def write(graph: Graph) -> bytes:

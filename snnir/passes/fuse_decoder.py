@@ -67,7 +67,8 @@ class FuseDecoder(Pass):
             return graph
         steps = spec_of(graph).steps
         paths = Paths(graph)
-        relay = factored(graph, log) if self.mode != "spikes-only" else factored(graph, Log())
+        relaying = Log(self.name)
+        relay = factored(graph, relaying)
         prices = {"factored": price_factored(relay, self.rate, steps)}
         try:
             plan = plan_spikes(paths)
@@ -82,6 +83,8 @@ class FuseDecoder(Pass):
         log.did(out, f"{chosen}, {why}; the decoder's share of an image, at {self.rate:g} spikes per neuron and step:")
         for name, price in prices.items():
             log.did(out, f"{name}: {price}")
+        if chosen == "factored":
+            log.entries += relaying.entries
         after = spikes_only(paths, plan) if chosen == "spikes-only" and plan is not None else relay
         made = UnrolledSampler(sampler.calls, chosen)
         after = replace(after, metadata={**graph.metadata, SAMPLER: made.to_dict()})
