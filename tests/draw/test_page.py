@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -229,9 +230,12 @@ def test_svg_side_by_side(layout: Any) -> None:
     assert found.titles[1] in texts
 
 
-def test_a_large_picture_folds_its_modules() -> None:
+@pytest.mark.parametrize("layout", ["own", "dot"])
+def test_a_large_picture_folds_its_modules(layout: Any) -> None:
+    if layout == "dot" and shutil.which("dot") is None:
+        pytest.skip("no program dot (Graphviz) on the PATH")
     found = compare(residual(40), "fused")  # 204 ops before
-    root = ElementTree.fromstring(to_svg(found, layout="own"))
+    root = ElementTree.fromstring(to_svg(found, layout=layout))
     titles = [t.text or "" for t in root.iter(f"{SVG}title")]
     blocks = [title for title in titles if title.startswith("block.7\n")]
     assert [len(title.splitlines()) for title in blocks] == [6, 5]  # the module and its ops, before and after
