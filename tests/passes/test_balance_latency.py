@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import snnir
 from snnir.graph import Edge, Graph, chain
-from snnir.ops import IF, LI, LIF, Affine, Constant, Delay, Input, Linear, Output, Repeat
+from snnir.ops import IF, LI, LIF, Affine, Constant, Delay, Input, Linear, Output, Repeat, Reshape
 from snnir.semantics import Semantics
+from tests.knots import knots
 from tests.passes.strategies import declined, graphs, inputs, kinds, run, several, wired
 
 RNG = np.random.default_rng(23)
@@ -60,6 +61,18 @@ def test_exact_on_random_graphs(graph: Graph, seed: int, latencies: tuple[int, i
     assert after is not graph or declined(log)
     if after is not graph:
         assert (after.semantics.latency_neuron, after.semantics.latency_input) == latencies
+        shifted(graph, after, seed)
+
+
+KNOTS = st.sampled_from(SEMANTICS).flatmap(lambda s: knots(semantics=s))
+
+
+@several
+@given(KNOTS, st.integers(0, 99), st.sampled_from([(1, 0), (1, 1), (2, 0), (0, 1)]))
+def test_exact_on_graphs_that_are_mostly_cycles(graph: Graph, seed: int, latencies: tuple[int, int]) -> None:
+    after, log = run(f"balance-latency{{latency={latencies[0]},latency_input={latencies[1]}}}", graph)
+    assert after is not graph or declined(log)
+    if after is not graph:
         shifted(graph, after, seed)
 
 
@@ -173,6 +186,25 @@ def test_outputs_are_equally_late_or_each_as_soon_as_it_can() -> None:
     after, _ = run("balance-latency{align_outputs=false}", graph)
     assert dict(after.metadata["latency"]) == {"b": 1, "late": 1}
     shifted(graph, after)
+
+
+@pytest.mark.parametrize("between", [[], [Reshape(shape=(3, 1))], [Delay(delay=np.float64(2e-3))]], ids=len)
+def test_what_reaches_outputs_alone_is_not_late_by_itself(between: list[Any]) -> None:
+    """One neuron: nothing to wait for, whatever lies behind it; the early output waits for the late one."""
+    layers = [(f"way{k}", op) for k, op in enumerate(between)]
+    graph = chain(("in", Input(shape=(3,))), ("a", lif()), *layers, ("out", Output()), semantics=Semantics(dt=1e-3))
+    after, _ = run("balance-latency", graph)
+    assert kinds(after) == kinds(graph)
+    assert dict(after.metadata["latency"]) == {}
+    shifted(graph, after)
+    edges = (*graph.edges, Edge("a", "w"), Edge("w", "b"), Edge("b", "late"))
+    parts = {"w": Linear(weight=n(3, 3)), "b": lif(), "late": Output()}
+    both = Graph({**graph.ops, **parts}, edges, graph.semantics)
+    after, _ = run("balance-latency", both)
+    assert dict(after.metadata["latency"]) == {"b": 1, "late": 1, "out": 1} | {
+        name: 1 for name, op in layers if op.stateful and name in after.metadata["latency"]
+    }
+    shifted(both, after)
 
 
 def test_constants_wait_too() -> None:

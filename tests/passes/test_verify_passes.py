@@ -19,6 +19,7 @@ from snnir.passes.fold_batch_norm import coefficients
 from snnir.pipeline import PASSES, Keeps, Log, Pass, Step, parse_pipeline, run_pipeline
 from snnir.semantics import Semantics
 from snnir.verify_passes import Evidence, check_step
+from tests.knots import knots
 from tests.passes.strategies import graphs, inputs, run, wired
 from tests.strategies import nir_graphs
 
@@ -95,6 +96,42 @@ def test_on_graphs_of_nirs_own_ops_in_both_precisions(graph: Graph, seed: int) -
     run_pipeline(
         graph, parse_pipeline("normalise-gain,fuse-linear,unroll-conv,simplify"), lambda s: void(check_step(s))
     )
+
+
+LATE = st.builds(
+    lambda neuron, entry, bias: Semantics(
+        dt=1e-3, latency_neuron=neuron, latency_input=entry, recurrent_bias_at_start=bias
+    ),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.booleans(),
+)
+REWRITES = [name for name in sorted(PASSES) if not name.endswith(("-sampler", "-decoder", "-time"))]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    LATE.flatmap(lambda s: st.one_of(knots(semantics=s), graphs(MENU, semantics=s, max_ops=6, branch=3))),
+    st.lists(st.sampled_from(REWRITES), min_size=1, max_size=4),
+    st.integers(0, 99),
+)
+def test_any_passes_in_any_order_where_values_take_their_time(graph: Graph, names: list[str], seed: int) -> None:
+    run_pipeline(graph, parse_pipeline(",".join(names)), lambda s: void(check_step(s, seed=seed)))
+
+
+def test_a_dead_neuron_may_go_although_its_way_would_take_time() -> None:
+    graph = wired(
+        "in>w w>dead w>out",
+        **{"in": Input(shape=(3,))},
+        w=Affine(weight=n(3, 3), bias=n(3)),
+        dead=lif(),
+        out=Output(),
+    )
+    late = replace(graph, semantics=Semantics(dt=1e-3, latency_input=1, latency_neuron=1))
+    steps: list[Step] = []
+    run_pipeline(late, parse_pipeline("simplify"), steps.append)
+    assert "dead" not in steps[0].after
+    assert check_step(steps[0]).error == 0
 
 
 def void(_: Evidence) -> None:
