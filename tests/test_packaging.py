@@ -33,7 +33,15 @@ def test_wheel_holds_every_part_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"snnir"}
-    for part in ("py.typed", "frontends/nir_file.py", "backends/xylo/__init__.py", "models/__init__.py", "cli.py"):
+    for part in (
+        "py.typed",
+        "draw/web/page.js",
+        "draw/web/page.css",
+        "frontends/nir_file.py",
+        "backends/xylo/__init__.py",
+        "models/__init__.py",
+        "cli.py",
+    ):
         assert f"snnir/{part}" in names or f"snnir/{part.removesuffix('.py')}/__init__.py" in names
 
 

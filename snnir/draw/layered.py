@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from snnir.draw.frames import frames
+from snnir.draw.monotone import monotone
 from snnir.draw.placed import BOX_HEIGHT, Curve, Placed, Point, Rect, box_size
 from snnir.draw.ranks import ranks
 from snnir.draw.view import Link, View
@@ -279,7 +280,7 @@ class Net:
                 total, value = 0.05, nodes[i].x
             wanted.append(value - shift)
             weights.append(total)
-        for i, value, back in zip(layer, _monotone(wanted, weights), shifts, strict=True):
+        for i, value, back in zip(layer, monotone(wanted, weights), shifts, strict=True):
             nodes[i].x = value + back
 
     def _distance(self, a: int, b: int) -> float:
@@ -375,19 +376,6 @@ class Net:
         node = self.nodes[end]
         same = [i for i in self.layers[node.rank] if self.nodes[i].beside == node.beside]
         return sorted(i for i in same if self.nodes[i].leftwards == node.leftwards).index(end)
-
-
-def _monotone(values: list[float], weights: list[float]) -> list[float]:
-    """The nondecreasing sequence nearest to `values` in weighted least squares (pool adjacent violators)."""
-    blocks: list[tuple[float, float, int]] = []
-    for value, weight in zip(values, weights, strict=True):
-        count = 1
-        while blocks and blocks[-1][0] > value:
-            other, more, n = blocks.pop()
-            value = (value * weight + other * more) / (weight + more)
-            weight, count = weight + more, count + n
-        blocks.append((value, weight, count))
-    return [value for value, _, count in blocks for _ in range(count)]
 
 
 def _bend(points: list[Point], end: Point) -> None:
