@@ -221,14 +221,30 @@ def test_but_not_one_that_others_read_in_the_same_step() -> None:
 
 
 def test_nor_one_that_gives_an_edge_its_latency() -> None:
-    graph = chain(
-        ("in", Input(shape=(3,))),
-        ("lif", lif()),
-        ("one", Scale(scale=np.ones(3))),
-        ("out", Output()),
-        semantics=Semantics(dt=1e-3, latency_neuron=1),
+    """`one` has its values once, in the time of `next`; read from `lif` itself, the output would come a step early."""
+    graph = wired(
+        "in>lif lif>one one>next one>out next>out2",
+        **{"in": Input(shape=(3,))},
+        lif=lif(),
+        one=Scale(scale=np.ones(3)),
+        next=lif(),
+        out=Output(),
+        out2=Output(),
     )
-    assert run("simplify", graph)[0] is graph
+    late = Graph(graph.ops, graph.edges, Semantics(dt=1e-3, latency_neuron=1))
+    after, log = run("simplify", late)
+    assert after is late
+    assert declined(log, "what lif sends to out would arrive in the same step instead of 1 later")
+    assert "one" not in run("simplify", graph)[0]
+
+
+def test_but_one_on_the_way_to_outputs_alone_gives_none() -> None:
+    layers = [("lif", lif()), ("one", Scale(scale=np.ones(3)))]
+    late = Semantics(dt=1e-3, latency_neuron=1)
+    graph = chain(("in", Input(shape=(3,))), *layers, ("out", Output()), semantics=late)
+    after, _ = run("simplify", graph)
+    assert kinds(after) == ["LIF"]
+    same(graph, after)
 
 
 def test_twins_go_also_where_edges_have_latency() -> None:
@@ -249,12 +265,13 @@ def test_twins_go_also_where_edges_have_latency() -> None:
 def test_but_not_the_delay_of_0_that_gives_an_edge_its_latency() -> None:
     """`b` is a twin of `a`; without the Delay its spikes would reach the output a step early."""
     graph = wired(
-        "in>a in>b a>w w>out b>wait wait>out2",
+        "in>a in>b a>w w>out b>wait wait>out2 wait>c c>out",
         **{"in": Input(shape=(3,))},
         a=lif(),
         b=lif(),
         w=Scale(scale=n(3)),
         wait=Delay(delay=np.zeros(())),
+        c=lif(),
         out=Output(),
         out2=Output(),
     )
