@@ -21,3 +21,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"{compared} of {len(passed)} tests compared with a real framework or simulator; {len(skipped)} skipped"
     )
+    for reason in sorted({str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}):
+        terminalreporter.write_line(f"  skipped: {reason}")
