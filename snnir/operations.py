@@ -1,7 +1,8 @@
 """Operations of an image and their energy, by our counting rule (`snnir.cost`) and by the FSDDIM authors' side by side.
 
 Ours: a synapse that takes part in a step; an accumulate where an event arrives, a multiply-accumulate per value that is
-not 0 elsewhere; borders counted exactly, biases not.
+not 0 elsewhere; borders counted exactly, biases not. Numbers that meet at a port are added (an accumulate each) and
+then multiplied once, whereas events act one by one.
 
 The authors' (utils.CountMulAdd of their code, arXiv 2312.01742): where spikes arrive, additions = spikes x kernel x
 output channels / stride^2, plus one per output for the bias; where numbers arrive, as many multiplications as a dense
@@ -22,7 +23,7 @@ from math import prod
 import numpy as np
 
 from snnir import ops
-from snnir.cost import Activity, bound, cost, fan_out
+from snnir.cost import Activity, bound, fan_out
 from snnir.graph import Graph
 from snnir.ops import Array, Op, Shape
 
@@ -86,11 +87,13 @@ def per_image(graph: Graph, steps: int, activity: Activity) -> ImageCost:
     Raises:
         CompileError: shapes do not fit.
     """
-    total = cost(graph, activity)
-    papers, shapes = Operations(), graph.shapes
+    ours = papers = Operations()
+    shapes = graph.shapes
     skipped = {name for name in graph.ops if _resamples(graph, name)}
     adds = muls = 0.0
     for name, op in graph.ops.items():
+        for port in op.ports:
+            ours += _at_port(graph, name, port, activity)
         if isinstance(op, ops.Neuron):
             adds += prod(shapes[name])
             if op.spiking:
@@ -98,11 +101,26 @@ def per_image(graph: Graph, steps: int, activity: Activity) -> ImageCost:
             else:
                 muls += prod(shapes[name])
         if isinstance(op, WEIGHTED) and name not in skipped:
-            for sent, shape, wider in _arriving(graph, name, skipped):
+            for sent, shape, wider in _arriving(graph, name, skipped, activity.events):
                 events = sent in activity.events
                 spikes = float(np.broadcast_to(activity.rate.get(sent, np.ones(())), shape).sum())
                 papers += paper_rule(op, shape, shapes[name], spikes if events else None, wider)
-    return ImageCost(Operations(total.acs, total.macs).times(steps), papers.times(steps), adds * steps, muls * steps)
+    return ImageCost(ours.times(steps), papers.times(steps), adds * steps, muls * steps)
+
+
+def _at_port(graph: Graph, name: str, port: str, activity: Activity) -> Operations:
+    """What arrives at one port of an op, by our rule."""
+    sources = [e.source for e in graph.incoming[name] if e.port == port]
+    reached = fan_out(graph[name], graph.shapes[sources[0]]) if sources else None
+    if reached is None:
+        return Operations()
+    events = [s for s in sources if s in activity.events]
+    acs = sum(float((reached * activity.rate.get(s, 1.0)).sum()) for s in events)
+    numbers = [activity.rate.get(s, np.ones(())) for s in sources if s not in activity.events]
+    if not numbers:
+        return Operations(acs=acs)
+    macs = float((reached * np.max(np.broadcast_arrays(*numbers), axis=0)).sum())
+    return Operations(acs=acs + (len(numbers) - 1) * reached.size, macs=macs)
 
 
 def our_rule(op: Op, arriving: Shape, rate: float | Array | None) -> Operations:
@@ -144,12 +162,14 @@ def _resamples(graph: Graph, name: str) -> bool:
     return all(isinstance(f, (ops.Pool2d, ops.Upsample2d)) for f in feeders)
 
 
-def _arriving(graph: Graph, name: str, skipped: set[str]) -> list[tuple[str, Shape, int]]:
+def _arriving(graph: Graph, name: str, skipped: set[str], events: frozenset[str]) -> list[tuple[str, Shape, int]]:
     """What an op is charged for: senders, their shapes, and how much wider its kernel counts."""
     found: list[tuple[str, Shape, int]] = []
-    stack = [(e.source, 0) for e in graph.incoming[name]]
+    stack = [(e, 0) for e in graph.incoming[name]]
+    numbers: set[tuple[str, str]] = set()  # ports at which numbers have arrived: others are added to them
     while stack:
-        at, wider = stack.pop()
+        edge, wider = stack.pop()
+        at = edge.source
         op = graph[at]
         looks_through = at in skipped or isinstance(op, (ops.Concat, ops.Pool2d, ops.Upsample2d, ops.BatchNorm))
         if looks_through and graph.incoming[at]:
@@ -157,7 +177,8 @@ def _arriving(graph: Graph, name: str, skipped: set[str]) -> list[tuple[str, Sha
                 isinstance(graph[e.source], ops.Upsample2d) for e in graph.incoming[at]
             ):
                 wider += max(op.weight.shape[2:]) - 1
-            stack += [(e.source, wider) for e in graph.incoming[at]]
-        else:
+            stack += [(e, wider) for e in graph.incoming[at]]
+        elif at in events or (edge.target, edge.port) not in numbers:
             found.append((at, graph.shapes[at], wider))
+            numbers |= set() if at in events else {(edge.target, edge.port)}
     return found

@@ -79,6 +79,7 @@ def _document(source: str, graph: Graph, found: Cost) -> dict[str, Any]:
         "inputs": {name: list(graph.shapes[name]) for name in graph.inputs},
         "outputs": {name: list(graph.shapes[name]) for name in graph.outputs},
         "semantics": graph.semantics.to_json(),
+        **_between_calls(graph),
         "edges": [[edge.source, edge.target, edge.port] for edge in graph.edges],
         "measured": data["measured"],
         "totals": data["totals"],
@@ -123,6 +124,23 @@ def _print(source: str, graph: Graph, found: Cost) -> None:
         f"synaptic operations per step: {count(found.acs)} AC + {count(found.macs)} MAC{bound}",
     ):
         out.print(Text(line))
+    for crossing in _between_calls(graph).values():
+        senders = len(crossing["numbers"])
+        what = "all of them spikes" if not senders else f"{senders} of their senders send numbers"
+        out.print(
+            Text(f"a sampler of {crossing['calls']} denoising calls: {crossing['edges']} edges between calls, {what}")
+        )
+
+
+def _between_calls(graph: Graph) -> dict[str, Any]:
+    """For an unrolled sampler: what crosses from one denoising call to another; nothing for other graphs."""
+    from snnir.diffusion.unrolled import crossing, crossing_faults, sampler_of
+
+    sampler = sampler_of(graph)
+    if sampler is None:
+        return {}
+    numbers = [fault.where for fault in crossing_faults(graph)]
+    return {"sampler": {"calls": len(sampler.calls), "edges": len(crossing(graph)), "numbers": numbers}}
 
 
 def _semantics(graph: Graph) -> str:

@@ -60,7 +60,13 @@ def _per_image(
     ours, papers = so_far
     known: dict[tuple[int, Shape, bool], tuple[Operations, Operations]] = {}
     for name in names:
+        numbers = False
         for edge in graph.incoming[name]:
+            if edge.source not in paths.binary and not isinstance(graph[edge.source], Concat):
+                if numbers:  # added to those that are there, and multiplied once
+                    ours += Operations(acs=float(size(graph.shapes[edge.source])))
+                    continue
+                numbers = True
             for op, source in _parts(graph, paths, edge):
                 start, spikes = graph.shapes[source], source in paths.binary
                 key = id(op), start, spikes
