@@ -2,7 +2,7 @@
 
     python examples/fsddim/demo.py
 
-1. The denoiser (`digits`: 8x8 images) for PyTorch, Norse, snnTorch and NIR, and the smallest one (`nano`: 4x4) for Xylo:
+1. The denoiser (`digits`: 8x8 images) for PyTorch, Norse, snnTorch and NIR, and the smallest (`nano`: 4x4) for Xylo:
    compiled, run on the same noisy images as the reference, compared spike by spike.
 2. Its sampler as one graph: four denoising calls, the decoder fused into the synapses, only spikes between the calls;
    the same images as the sampler's loop.
