@@ -19,6 +19,8 @@ import torch
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
 from snnir.errors import UsageError
+from snnir.models.fsddim_nano import NanoNet
+from snnir.models.fsddim_nano import build as nano
 from snnir.models.loading import load_weights, shipped
 
 DT = 1e-3  # seconds
@@ -248,11 +250,11 @@ class SmallUNet(SpikingUNet):
         return self.conv_out(torch.cat([x, down, stem] if self.config.stem_skip else [x, down], dim=2))
 
 
-def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SpikingUNet:
+def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SpikingUNet | NanoNet:
     """The network of a preset.
 
     Args:
-        preset: one of PRESETS.
+        preset: one of PRESETS, or 'nano' (`snnir.models.fsddim_nano`).
         weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; 'none' for
             random ones. The default is 'shipped' where the preset has them and no options change it, else None.
         seed: of random weights.
@@ -262,8 +264,16 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
         UsageError: no such preset, option or shipped weights.
         ValueError: weights that do not fit.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    if preset not in (*PRESETS, "nano"):
+        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}, nano")
+    path = shipped(f"fsddim-{preset}")
+    if weights == "default":
+        weights = "shipped" if path is not None and not options else "none"
+    if weights == "shipped" and path is None:
+        raise UsageError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
+    file = None if weights == "none" else path if weights == "shipped" else Path(weights)
+    if preset == "nano":
+        return nano(file, seed, **options)
     known = [field.name for field in fields(Config)]
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -271,11 +281,6 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
     model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
-    path = shipped(f"fsddim-{preset}")
-    if weights == "default":
-        weights = "shipped" if path is not None and not options else "none"
-    if weights == "shipped" and path is None:
-        raise UsageError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
-    if weights != "none":
-        load_weights(model, path if path is not None and weights == "shipped" else Path(weights))
+    if file is not None:
+        load_weights(model, file)
     return model

@@ -57,7 +57,7 @@ def spec_of(graph: Graph) -> DiffusionSpec:
     """The specification a graph carries (metadata 'diffusion').
 
     Raises:
-        CompileError: it carries none, so it is no denoising network.
+        CompileError: it carries none, so it is no denoising network; or a host's (`snnir.diffusion.events`).
     """
     fields = graph.metadata.get("diffusion")
     if not isinstance(fields, Mapping):
@@ -67,6 +67,14 @@ def spec_of(graph: Graph) -> DiffusionSpec:
             where=graph.name if hasattr(graph, "name") else "graph",
             expected="metadata 'diffusion'",
             hint="give the model an attribute graph_metadata = {'diffusion': DiffusionSpec(...).to_dict()}",
+        )
+    if "host" in fields:
+        raise fail(
+            "diffusion-by-host",
+            "takes and gives events that a host encodes and decodes between its calls",
+            where=graph.name if hasattr(graph, "name") else "graph",
+            expected="a network whose input and output are currents",
+            hint="sample it with snnir.diffusion.events, or with the sample.py of its Xylo artifact",
         )
     return DiffusionSpec.from_dict(fields)
 
