@@ -93,7 +93,7 @@ def train_command(
     from snnir.cli.show import print_json
     from snnir.compiler import compile as compile_graph
     from snnir.diffusion import checkpoint
-    from snnir.diffusion.data import load_images
+    from snnir.diffusion.data import check_images, load_images
     from snnir.diffusion.log import NAME as LOG
     from snnir.diffusion.log import plot
     from snnir.diffusion.processes import Processes
@@ -110,7 +110,9 @@ def train_command(
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
     spec = spec_of(graph)
     with progress(f"reading {data}"):
-        found = load_images(data, data_root=data_root, size=spec.image[1:] if Path(data).is_dir() else None)
+        channels, *size = spec.image if Path(data).is_dir() else (None,)
+        found = load_images(data, (size[0], size[1]) if size else None, channels, data_root)
+    check_images(found, spec.image)
     module = compile_graph(graph, target).module()
     seen = checkpoint.steps_seen(folder) if resume else 0
     with _reporting(folder, seen, config, team.rank == 0) as report:

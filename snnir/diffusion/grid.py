@@ -36,7 +36,7 @@ def to_png(grid: Array, scale: int | None = None) -> bytes:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingPackageError("PIL", "viz", "a picture of images") from None
+        raise MissingPackageError("pillow", "diffusion", "a picture of images") from None
     scale = scale or max(1, 600 // grid.shape[1])
     picture = Image.fromarray(np.repeat(np.repeat(grid, scale, axis=0), scale, axis=1))
     file = BytesIO()
