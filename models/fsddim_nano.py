@@ -105,9 +105,11 @@ class NanoNet(nn.Module):
 
 def _metadata(config: NanoConfig, host: EventHost | None) -> dict[str, Any]:
     """What inputs look like (`snnir.stimuli`), and what a sampler must know."""
-    # Noisy components, and a code that crosses its range once in a loop.
-    std = [SPREAD] * config.components + [0.3 * MOST] * 2
-    inputs = {"input": {"steps": config.steps, "most": MOST, "mean": CENTRE, "std": std}}
+    ramp = np.linspace(0, MOST, 20)
+    code = np.stack([ramp, MOST - ramp], axis=1) if host is None else host.time_code
+    mean = [[CENTRE] * config.components + row for row in np.round(code, 6).tolist()]
+    std = [SPREAD] * config.components + [0.0, 0.0]
+    inputs = {"input": {"steps": config.steps, "most": MOST, "mean": mean, "std": std}}
     return {"inputs": inputs, **({} if host is None else {"diffusion": {"host": host.to_dict()}})}
 
 

@@ -46,10 +46,10 @@ class Recipe:
     seed: int = 0
     rate_iterations: int = 25_000
     rate_lr: float = 2e-3
-    spike_iterations: int = 4_000
-    spike_lr: float = 5e-4
+    spike_iterations: int = 8_000
+    spike_lr: float = 1e-3
     hold: float = 0.9
-    penalty: float = 0.1
+    penalty: float = 3.0
     bank: int = 400_000
 
 
@@ -199,7 +199,7 @@ class Training:
                 x, over = self._counts(x @ integers(getattr(net, name).weight).T * arriving)
                 crowded = crowded + over
             loss = ((self.decoder(x) - v) ** 2).mean()
-            self._step(optimiser, plan, loss + 0.01 * crowded, [*slow, *others])
+            self._step(optimiser, plan, loss + 0.05 * crowded, [*slow, *others])
             if (i + 1) % 2500 == 0:
                 tell(f"rates {i + 1}: {loss.item():.4f} from the teacher, {x.mean().item():.2f} spikes per output")
 
@@ -233,7 +233,7 @@ class Training:
             crowded = sum(self._over(x) for x in seen.values())
             self._step(optimiser, plan, loss + r.penalty * crowded, parameters)
             if (i + 1) % 500 == 0:
-                tell(f"spikes {i + 1}: {loss.item():.4f} from the teacher, rate {spikes.mean().item():.3f}")
+                tell(f"spikes {i + 1}: {loss.item():.4f} from the teacher, crowded {float(crowded):.5f}")
         with torch.no_grad():
             for name in LAYERS:
                 getattr(self.net, name).weight.copy_(model.get_submodule(name).weight)

@@ -5,7 +5,8 @@ A model whose inputs are no sparse spikes says so in its metadata:
     {"inputs": {"input": {"steps": 16, "most": 15, "mean": 7.5, "std": 3.0}}}
 
 Every channel of a sample then has a level, normal with `mean` and `std` (numbers, or one per channel), cut to 0..`most`
-events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. Where validation, or a target
+events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. `mean` may also be a list of
+such rows, of which each sample takes one: a code that several channels carry together. Where validation, or a target
 that measures, has no recorded input, it takes these.
 """
 
@@ -60,6 +61,8 @@ def stimuli(
 
 def _counts(rng: np.random.Generator, hint: Mapping[str, Any], steps: int, batch: int, shape: Shape) -> Array:
     mean, std = (np.asarray(hint[key], np.float64) for key in ("mean", "std"))
+    if mean.ndim > len(shape):
+        mean = mean[rng.integers(len(mean), size=batch)]
     levels = np.clip(mean + std * rng.standard_normal((batch, *shape)), 0.0, float(hint["most"]))
     t = np.arange(steps + 1).reshape(-1, *[1] * levels.ndim)
     return np.diff(np.floor(t * levels + 0.5), axis=0)
@@ -68,13 +71,18 @@ def _counts(rng: np.random.Generator, hint: Mapping[str, Any], steps: int, batch
 def _hints(graph: Graph) -> Mapping[str, Mapping[str, Any]]:
     given = graph.metadata.get("inputs", {})
     for name, hint in given.items() if isinstance(given, Mapping) else [("metadata 'inputs'", None)]:
-        sound = isinstance(hint, Mapping) and name in graph.inputs and {"most", "mean", "std"} <= set(hint) <= _KEYS
-        shapes = [np.shape(hint[key]) for key in ("mean", "std")] if sound else []
-        if not sound or any(shape not in ((), graph.shapes[name]) for shape in shapes):
+        if not isinstance(hint, Mapping) or name not in graph.inputs or not _sound(hint, graph.shapes[name]):
             raise fail(
                 "metadata-inputs",
                 "does not describe an input",
                 where=str(name),
-                expected=f"for one of {', '.join(graph.inputs)}: most, mean, std (numbers, or one per channel), steps",
+                expected=f"for one of {', '.join(graph.inputs)}: most, mean, std, and steps (see snnir.stimuli)",
             )
     return given
+
+
+def _sound(hint: Mapping[str, Any], shape: Shape) -> bool:
+    if not {"most", "mean", "std"} <= set(hint) <= _KEYS:
+        return False
+    mean, std = np.shape(hint["mean"]), np.shape(hint["std"])
+    return std in ((), shape) and (mean in ((), shape) or (len(mean) == len(shape) + 1 and mean[1:] == shape))

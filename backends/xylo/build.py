@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from snnir.backends.xylo.mapping import plan
 from snnir.backends.xylo.quantise import (
     Cells,
     Ideal,
+    Peaks,
     Shifts,
     assumed_peaks,
     best_shifts,
@@ -24,6 +25,7 @@ from snnir.backends.xylo.quantise import (
     lifted,
     quantise,
     scale_limit,
+    trained_as_integers,
 )
 from snnir.backends.xylo.report import describe
 from snnir.backends.xylo.retime import RANGE, best_ratio, rebinned, retimed, retimed_lesson
@@ -102,8 +104,11 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
         lessons = {n: retimed_lesson(lesson, ratio) for n, lesson in lessons.items()}
     reach = {n: assumed_peaks(i) if recorded is None else lessons[n].peaks()[1] for n, i in found.items()}
     found = {n: lifted(i, reach[n]) for n, i in found.items()}
-    candidates = _candidates(layout, found, lessons if recorded is not None else None, own_dt * ratio)
     events = as_events(layout, {n: rebinned(x, ratio) for n, x in shown.items()}, clip=ratio != 1.0)
+    if recorded is not None and all(trained_as_integers(ideal) for ideal in found.values()):
+        candidates = [_as_trained(layout, found, lessons, events, own_dt * ratio)]
+    else:
+        candidates = _candidates(layout, found, lessons if recorded is not None else None, own_dt * ratio)
     judged = [_judge(layout, c, lessons, events) for c in candidates]
     chosen = min(range(len(candidates)), key=lambda k: judged[k]["count_error"])
     if recorded is not None and not allowed(graph, "approximate"):
@@ -155,6 +160,26 @@ def _candidates(
     steps = {"shifts": [dict(t) for t in choice.tried], "deviation_by_method": methods}
     fitted = _Candidate("calibrated", cells, assemble(layout, cells, choice.shifts, dt), steps)
     return [_plain(layout, choice.ideals, choice.limits, choice.shifts, dt), fitted]
+
+
+def _as_trained(
+    layout: Plan, found: Mapping[str, Ideal], lessons: Mapping[str, Lesson], events: Array, dt: float
+) -> _Candidate:
+    """The integers that a network was trained with, at the shifts that suit the whole network best.
+
+    Judged in the bit-exact simulator, one matrix after the other: higher shifts keep states clear of the decay's
+    rounding, until currents saturate within a step.
+    """
+    limits = {n: scale_limit(i, Peaks(np.zeros(i.size), np.zeros(i.size))) for n, i in found.items()}
+    best, errors = Shifts(), dict[Shifts, float]()
+    for name in ("into", "rec", "out"):
+        for shift in range(MAX_SHIFT + 1):
+            shifts = replace(best, **{name: shift})
+            candidate = _plain(layout, found, limits, shifts, dt)
+            errors[shifts] = _judge(layout, candidate, lessons, events)["count_error"]
+        best = min(errors, key=errors.__getitem__)
+    tried = [{"into": s.into, "rec": s.rec, "out": s.out, "count_error": e} for s, e in errors.items()]
+    return replace(_plain(layout, found, limits, best, dt), name="as trained", tried={"shifts": tried})
 
 
 def _plain(

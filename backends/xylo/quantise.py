@@ -302,16 +302,32 @@ def _bound(largest: Array, unit: float) -> Array:
     return (MAX_WEIGHT + 0.49) * unit / np.maximum(largest, 1e-300)
 
 
+def trained_as_integers(ideal: Ideal) -> bool:
+    """Whether all weights are 8-bit integers times a scale per neuron already, the largest of each neuron 127."""
+    if ideal.direct:
+        return False
+    per_charge = amplitudes(ideal, nearest_dash(ideal.decay_syn))
+    grid, whole = _grid(ideal, [charge * per_charge for charge in ideal.charge], Shifts())
+    return bool((whole | (grid > 1e200)).all())  # a neuron without weights is on any grid
+
+
 def _on_grid(ideal: Ideal, wanted: Sequence[Array], shifts: Shifts, scale: Array) -> Array:
-    """Scales at which weights that were trained as 8-bit integers, the largest 127, stay these very integers."""
+    """Scales at which weights that were trained as 8-bit integers stay these very integers."""
+    grid, whole = _grid(ideal, wanted, shifts)
+    return np.where(whole & (grid <= scale), grid, scale)
+
+
+def _grid(ideal: Ideal, wanted: Sequence[Array], shifts: Shifts) -> tuple[Array, Array]:
+    """The scale that makes each neuron's largest weight 127, and whether all its others are then whole, too."""
     units = [2.0 ** shifts.of(feed.matrix) for feed in ideal.feeds]
-    largest = np.max([np.zeros(ideal.size), *(np.abs(w).max(axis=0) / u for w, u in zip(wanted, units, strict=True))], 0)
+    sizes = [np.abs(w).max(axis=0, initial=0.0) / unit for w, unit in zip(wanted, units, strict=True)]
+    largest = np.max([np.zeros(ideal.size), *sizes], axis=0)
     grid = MAX_WEIGHT / np.maximum(largest, 1e-300)
-    whole = (largest > 0) & (grid <= scale)
+    whole = largest > 0
     for weight, unit in zip(wanted, units, strict=True):
-        integers = weight * grid / unit
-        whole &= np.abs(integers - np.rint(integers)).max(axis=0, initial=0.0) < 1e-3
-    return np.where(whole, grid, scale)
+        q = weight * grid / unit
+        whole &= np.abs(q - np.rint(q)).max(axis=0, initial=0.0) < 1e-3
+    return grid, whole
 
 
 def _own(ideal: Ideal, wanted: Sequence[Array]) -> Array:

@@ -78,7 +78,7 @@ def main() -> None:
     np.savez_compressed(f"{options.output}.npz", allow_pickle=False, images=images)
     columns = int(np.ceil(np.sqrt(options.n)))
     Path(f"{options.output}.png").write_bytes(png(images, columns, max(1, 512 // (columns * (images.shape[2] + 1)))))
-    print(f"{options.n} images, {host.calls} calls of {host.steps} steps each: {options.output}.png, {options.output}.npz")
+    print(f"{options.n} images in {host.calls} calls of {host.steps} steps: {options.output}.png, {options.output}.npz")
 
 
 if __name__ == "__main__":
