@@ -6,9 +6,12 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo demo-digits test lint bench clean
 
 demo: .venv/.ready
+	$(BIN)/python examples/fsddim/demo.py
+
+demo-digits: .venv/.ready
 	$(BIN)/python examples/digits/demo.py
 
 test: .venv/.ready
