@@ -15,6 +15,7 @@ from snnir.graph import Edge, Graph
 from snnir.interpreter.run import edge_lags
 from snnir.ops import Constant, Input, Output
 from snnir.pipeline import Log
+from snnir.schedule import stateless_cycles
 
 Rewrite = Callable[[Graph, Log, frozenset[str]], Graph]
 Paths = dict[tuple[str, str, str], frozenset[int]]
@@ -84,6 +85,10 @@ def _moves(
     """Where `after` delivers a value in another step than `before`."""
     if after is before:
         return []
+    loops = [name for cycle in stateless_cycles(after) for name in cycle]
+    if loops:  # the rewrite took away all that held state on a cycle, e.g. a Delay of 0
+        what = "a cycle would hold no state"
+        return [_Move(name, name, what) for name in loops]
     fixed = {
         name
         for name, op in before.ops.items()

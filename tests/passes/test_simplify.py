@@ -282,6 +282,22 @@ def test_but_not_the_delay_of_0_that_gives_an_edge_its_latency() -> None:
     same(late, after)
 
 
+def test_a_delay_of_0_stays_where_a_cycle_has_no_other_state() -> None:
+    graph = wired(
+        "in>wait wait>flat flat>wait flat>out in>far far>out",
+        **{"in": Input(shape=(3,))},
+        wait=Delay(delay=np.zeros(3)),
+        flat=Flatten(),
+        far=Delay(delay=np.zeros(3)),
+        out=Output(),
+    )
+    after, log = run("simplify{identities=true}", graph)
+    assert "wait" in after
+    assert "far" not in after
+    assert declined(log, "a cycle would hold no state")
+    same(graph, after)
+
+
 def test_linear_in_the_size_of_the_graph() -> None:
     """A thousand identities and twins in a row: a restart after each change would take minutes."""
     ops: dict[str, Op] = {"in": Input(shape=(2,))}
