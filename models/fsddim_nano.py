@@ -105,10 +105,14 @@ class NanoNet(nn.Module):
 
 def _metadata(config: NanoConfig, host: EventHost | None) -> dict[str, Any]:
     """What inputs look like (`snnir.stimuli`), and what a sampler must know."""
-    ramp = np.linspace(0, MOST, 20)
-    code = np.stack([ramp, MOST - ramp], axis=1) if host is None else host.time_code
+    if host is None:
+        code, deviation = np.array([[CENTRE, CENTRE]]), np.ones((1, config.components))
+    else:  # of noisy components, at each denoising step
+        phi = np.pi / 2 / host.calls * np.arange(1, host.calls + 1)[:, None]
+        variances = host.variances[: host.components]
+        code, deviation = host.time_code, np.sqrt(np.cos(phi) ** 2 * variances + np.sin(phi) ** 2)
     mean = [[CENTRE] * config.components + row for row in np.round(code, 6).tolist()]
-    std = [SPREAD] * config.components + [0.0, 0.0]
+    std = [[*row, 0.0, 0.0] for row in np.round(SPREAD * deviation, 6).tolist()]
     inputs = {"input": {"steps": config.steps, "most": MOST, "mean": mean, "std": std}}
     return {"inputs": inputs, **({} if host is None else {"diffusion": {"host": host.to_dict()}})}
 

@@ -39,17 +39,17 @@ class Recipe:
 
     Args:
         rate_iterations, rate_lr: of stage 1, 256 samples each; spike_iterations, spike_lr: of stage 2, 128 each.
-        hold: penalised is what currents exceed this by, in thresholds; penalty: the weight of its square.
+        hold: penalised is what currents exceed this by, in thresholds; penalty: its weight.
         bank: samples (z, k, v) that all stages draw from.
     """
 
     seed: int = 0
-    rate_iterations: int = 25_000
+    rate_iterations: int = 30_000
     rate_lr: float = 2e-3
-    spike_iterations: int = 8_000
+    spike_iterations: int = 24_000
     spike_lr: float = 1e-3
     hold: float = 0.9
-    penalty: float = 3.0
+    penalty: float = 0.5
     bank: int = 400_000
 
 
@@ -206,7 +206,7 @@ class Training:
     def _counts(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Thresholds of input in a call -> spikes, rounded at random; and what is too near to one in every step."""
         steps = self.net.config.steps
-        rounded = (u + torch.rand(u.shape, generator=self.generator) - 0.5).floor().clamp(0, steps)
+        rounded = (u + 0.6 * torch.rand(u.shape, generator=self.generator) - 0.3).floor().clamp(0, steps)
         c = u - 0.5
         c = torch.where((c > 0) & (c < steps), c, 0.05 * c)
         return c + (rounded - c).detach(), (u - 0.75 * steps).relu().square().mean()
@@ -240,10 +240,10 @@ class Training:
             self._decode(model)
 
     def _over(self, x: Tensor) -> Tensor:
-        """Mean square of what currents, from what arrives (S, B, n), exceed `hold` by."""
+        """Mean of what currents, from what arrives (S, B, n), exceed `hold` by."""
         t = torch.arange(len(x), dtype=x.dtype)
         kernel = torch.tril(SYNAPSE ** (t[:, None] - t + 1))
-        return (kernel @ x.flatten(1) - self.recipe.hold).relu().square().mean()
+        return (kernel @ x.flatten(1) - self.recipe.hold).relu().mean()
 
     # -- stage 3 ---------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ A model whose inputs are no sparse spikes says so in its metadata:
     {"inputs": {"input": {"steps": 16, "most": 15, "mean": 7.5, "std": 3.0}}}
 
 Every channel of a sample then has a level, normal with `mean` and `std` (numbers, or one per channel), cut to 0..`most`
-events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. `mean` may also be a list of
-such rows, of which each sample takes one: a code that several channels carry together. Where validation, or a target
+events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. `mean` and `std` may also be
+lists of such rows, of which each sample takes one: what several channels do together. Where validation, or a target
 that measures, has no recorded input, it takes these.
 """
 
@@ -61,8 +61,8 @@ def stimuli(
 
 def _counts(rng: np.random.Generator, hint: Mapping[str, Any], steps: int, batch: int, shape: Shape) -> Array:
     mean, std = (np.asarray(hint[key], np.float64) for key in ("mean", "std"))
-    if mean.ndim > len(shape):
-        mean = mean[rng.integers(len(mean), size=batch)]
+    rows = rng.random(batch)  # mean and std, where both have rows, in step
+    mean, std = (a[(rows * len(a)).astype(int)] if a.ndim > len(shape) else a for a in (mean, std))
     levels = np.clip(mean + std * rng.standard_normal((batch, *shape)), 0.0, float(hint["most"]))
     t = np.arange(steps + 1).reshape(-1, *[1] * levels.ndim)
     return np.diff(np.floor(t * levels + 0.5), axis=0)
@@ -84,5 +84,6 @@ def _hints(graph: Graph) -> Mapping[str, Mapping[str, Any]]:
 def _sound(hint: Mapping[str, Any], shape: Shape) -> bool:
     if not {"most", "mean", "std"} <= set(hint) <= _KEYS:
         return False
-    mean, std = np.shape(hint["mean"]), np.shape(hint["std"])
-    return std in ((), shape) and (mean in ((), shape) or (len(mean) == len(shape) + 1 and mean[1:] == shape))
+    sizes = [np.shape(hint[key]) for key in ("mean", "std")]
+    rows = {size[0] for size in sizes if len(size) > len(shape)}
+    return len(rows) <= 1 and all(size == () or size[max(0, len(size) - len(shape)) :] == shape for size in sizes)

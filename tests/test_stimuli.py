@@ -48,9 +48,13 @@ def test_counts_follow_their_levels() -> None:
 
 
 def test_rows_are_taken_whole() -> None:
-    (x,) = stimuli(net({"most": 15, "mean": [[1, 15, 8], [15, 1, 8]], "std": 0.0}), steps=4, batch=40).values()
-    rows = {tuple(row) for row in x[0]}
-    assert rows == {(1.0, 15.0, 8.0), (15.0, 1.0, 8.0)}
+    hint = {"most": 15, "mean": [[1, 15, 8], [15, 1, 8]], "std": [[0, 0, 0], [0, 0, 3]]}
+    (x,) = stimuli(net(hint), steps=4, batch=100).values()
+    still = x[0, :, 0] == 1
+    assert 30 < still.sum() < 70
+    assert (x[:, still] == [1, 15, 8]).all()
+    assert (x[:, ~still, :2] == [15, 1]).all()
+    assert len(np.unique(x[:, ~still, 2])) > 5
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,7 @@ def test_rows_are_taken_whole() -> None:
         {"most": 15, "mean": [1.0, 2.0], "std": 1.0},
         {"most": 15, "mean": 7.5, "std": 1.0, "colour": "red"},
         {"most": 15, "mean": [[1.0, 2.0]], "std": 1.0},
+        {"most": 15, "mean": [[1.0, 2.0, 3.0]] * 2, "std": [[1.0, 2.0, 3.0]] * 3},
         7,
     ],
 )
