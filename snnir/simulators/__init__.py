@@ -1,1 +1,1 @@
-"""Bit-exact models of neuromorphic chips, in NumPy alone; import the chip you need: `snnir.simulators.xylo`."""
+"""Bit-exact models of neuromorphic chips, in NumPy alone; import the one you need: `xylo` or `loihi`."""

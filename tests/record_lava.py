@@ -1,0 +1,33 @@
+"""Record what Lava gives for the networks of `tests.lava_oracle`, into tests/data/lava_traces.npz.
+
+    SNNIR_LAVA_PYTHON=... python tests/record_lava.py
+
+Lava needs Python 3.10 of its own: `python3.10 -m venv V && V/bin/pip install lava-nc==0.10.0`. Takes some minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.lava_oracle import RECORDED, draw_all, find_lava, run_lava
+from tests.lava_process import pack
+
+
+def main() -> int:
+    python = find_lava()
+    if python is None:
+        print("no Lava found: set SNNIR_LAVA_PYTHON to the Python that has it", file=sys.stderr)
+        return 1
+    cases = draw_all()
+    traces, facts = run_lava(python, cases)
+    RECORDED.parent.mkdir(exist_ok=True)
+    pack(RECORDED, [case | trace for case, trace in zip(cases, traces, strict=True)], versions=facts["versions"])
+    print(f"{RECORDED}: {len(cases)} networks, {RECORDED.stat().st_size} bytes, {facts['versions']}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,233 @@
+"""The Loihi simulator is Lava's fixed-point models, bit for bit, on random networks; and what its network accepts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnir.simulators import loihi
+from snnir.simulators.loihi import (
+    CURRENT_LIMIT,
+    Connection,
+    LoihiSpec,
+    Population,
+    effective_weights,
+    largest_currents,
+    simulate,
+)
+from tests.lava_oracle import PER_REGIME, RECORDED, REGIMES, Case, draw_all, find_lava, of_case, run_lava
+from tests.lava_process import unpack
+
+TRACES = ("spikes", "u", "v")
+
+
+def ours(case: Case) -> tuple[Any, Case]:
+    spec, inputs = of_case(case)
+    run = simulate(spec, inputs, record=True)
+    return run, {f"{kind}.{p.name}": getattr(run, kind)[p.name][:, 0] for kind in TRACES for p in spec.populations}
+
+
+def differing(case: Case, traces: Case) -> list[str]:
+    _, found = ours(case)
+    assert set(traces) == set(found)
+    return [key for key, values in traces.items() if not np.array_equal(values, found[key])]
+
+
+def split(recorded: Case) -> tuple[Case, Case]:
+    traces = {key: values for key, values in recorded.items() if key.partition(".")[0] in TRACES}
+    return {key: values for key, values in recorded.items() if key not in traces}, traces
+
+
+@pytest.fixture(scope="module")
+def recorded() -> tuple[list[Case], dict[str, Any]]:
+    return unpack(RECORDED)
+
+
+@pytest.mark.parametrize("index", range(len(REGIMES)), ids=list(REGIMES))
+def test_same_as_recorded_by_lava_oracle(index: int, recorded: tuple[list[Case], dict[str, Any]]) -> None:
+    shown = list(REGIMES.values())[index].shown
+    here = recorded[0][index * PER_REGIME : (index + 1) * PER_REGIME]
+    assert len(here) == PER_REGIME
+    wrong = {i: bad for i, (case, traces) in enumerate(map(split, here)) if (bad := differing(case, traces))}
+    assert not wrong
+    assert any(shown(of_case(split(case)[0])[0], ours(split(case)[0])[0]) for case in here)
+
+
+def test_the_record_is_large_small_and_named(recorded: tuple[list[Case], dict[str, Any]]) -> None:
+    cases, facts = recorded
+    assert len(cases) >= 100
+    assert RECORDED.stat().st_size < 300_000
+    assert facts["versions"]["lava-nc"] == "0.10.0"
+
+
+@pytest.mark.skipif(find_lava() is None, reason="no Lava (SNNIR_LAVA_PYTHON): its recorded traces are compared instead")
+def test_same_as_a_live_lava_oracle() -> None:
+    python = find_lava()
+    assert python is not None
+    cases = draw_all(seed=31, per_regime=1)
+    traces, _ = run_lava(python, cases)
+    assert not [name for name, case, trace in zip(REGIMES, cases, traces, strict=True) if differing(case, trace)]
+
+
+@pytest.mark.parametrize("block", [1, 40, 2**19])
+def test_a_batch_is_its_samples_in_blocks_of_any_length(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loihi, "_BLOCK", block)
+    rng = np.random.default_rng(3)
+    for name in ("recurrent, delays", "resets", "current wraps"):
+        spec, _ = of_case(REGIMES[name].draw(rng))
+        events = rng.integers(0, 2, (30, 5, spec.inputs["in"]))
+        together = simulate(spec, {"in": events}, record=True)
+        for b in range(5):
+            monkeypatch.setattr(loihi, "_BLOCK", 2**19)
+            alone = simulate(spec, {"in": events[:, b : b + 1]}, record=True)
+            monkeypatch.setattr(loihi, "_BLOCK", block)
+            for population in spec.sizes.keys() - {"in"}:
+                for kind in TRACES:
+                    assert np.array_equal(
+                        getattr(together, kind)[population][:, b], getattr(alone, kind)[population][:, 0]
+                    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "bits", "given", "acts"),
+    [
+        ("auto", 8, [3, -5, 7, 1, -1], [2, -6, 6, 0, -2]),
+        ("auto", 8, [3, 5, 300], [3, 5, 255]),
+        ("auto", 8, [-3, -5, -300], [-3, -5, -255]),
+        ("mixed", 8, [255, -256, 400, -400], [254, -256, 254, -256]),
+        ("excitatory", 8, [-7, 7], [0, 7]),
+        ("inhibitory", 6, [-7, 7, -255], [-4, 0, -252]),
+        ("null", 8, [-7, 300], [0, 255]),
+        ("mixed", 1, [100, 200, -1, 255], [0, 0, -256, 0]),
+    ],
+)
+def test_effective_weights(mode: str, bits: int, given: list[int], acts: list[int]) -> None:
+    connection = Connection(source="a", target="b", weights=[given], sign_mode=mode, num_weight_bits=bits)
+    assert effective_weights(connection).tolist() == [acts]
+
+
+def one(weights: Any = ((100,),), *, delays: Any = 0, exponent: int = 0, **population: Any) -> LoihiSpec:
+    cells = Population(name="p", size=len(weights), **({"vth": 100, "du": 4095} | population))
+    wire = Connection(source="in", target="p", weights=weights, delays=delays, weight_exp=exponent)
+    return LoihiSpec(inputs={"in": len(weights[0])}, populations=(cells,), connections=(wire,))
+
+
+def test_one_step_of_latency_a_strict_threshold_and_a_hard_reset() -> None:
+    pulse = np.array([1, 0, 0, 1, 1, 0, 0])[:, None, None]
+    run = simulate(one(), {"in": pulse}, record=True)
+    assert run.v is not None
+    assert run.v["p"].ravel().tolist() == [0, 6400, 6400, 6400, 0, 6400, 6400]  # 100 << 6 is not above itself
+    assert run.spikes["p"].ravel().tolist() == [0, 0, 0, 0, 1, 0, 0]
+    later = simulate(one(delays=2), {"in": pulse}, record=True)
+    assert later.v is not None
+    assert later.v["p"].ravel().tolist() == [0, 0, 0, 6400, 6400, 6400, 0]
+
+
+def test_decay_rounds_towards_zero_on_both_sides() -> None:
+    events = np.zeros((4, 1, 2), int)
+    events[0] = 1
+    run = simulate(one([[2, 0], [0, -2]], du=1000, dv=4096), {"in": events}, record=True)
+    assert run.u is not None
+    assert run.u["p"][:, 0].T.tolist() == [[0, 128, 96, 72], [0, -128, -96, -72]]  # 128 * 3095/4096 = 96.7
+
+
+def test_a_negative_exponent_is_the_floor_of_the_sum() -> None:
+    run = simulate(one([[2, 4], [-2, -4]], exponent=-2, dv=4096), {"in": np.ones((2, 1, 2), int)}, record=True)
+    assert run.u is not None
+    assert run.u["p"][1, 0].tolist() == [1 << 6, -2 << 6]  # 6/4 and -6/4
+
+
+def test_largest_currents_bound_every_run_and_tell_a_wrap() -> None:
+    told, wrapped, tightest = set(), 0, 0.0
+    for i, case in enumerate(draw_all(seed=5, per_regime=8)):
+        spec, inputs = of_case(case)
+        run = simulate(spec, inputs, record=True)
+        assert run.u is not None
+        bounds = largest_currents(spec, int(np.abs(inputs["in"]).max()))
+        for name, bound in bounds.items():
+            peak = int(np.abs(run.u[name]).max())
+            told.add(bound < CURRENT_LIMIT)
+            if bound < CURRENT_LIMIT:
+                assert peak <= bound, (i, name)
+                tightest = max(tightest, peak / max(bound, 1))
+            wrapped += bool(np.abs(np.diff(run.u[name], axis=0)).max() > 1.2 * CURRENT_LIMIT)
+    assert told == {True, False}
+    assert wrapped > 5
+    assert tightest > 0.9
+
+
+def test_largest_current_of_a_driven_neuron_is_reached() -> None:
+    spec = one(du=99)
+    run = simulate(spec, {"in": np.ones((800, 1, 1), int)}, record=True)
+    assert run.u is not None
+    (bound,) = largest_currents(spec).values()
+    assert bound == 100 * 64 * 4096 / 100
+    assert 0.99 * bound < run.u["p"].max() <= bound
+    assert largest_currents(one(du=-1)) == {"p": np.inf}
+
+
+def test_a_network_survives_npz(tmp_path: Path) -> None:
+    spec, inputs = of_case(REGIMES["recurrent, delays"].draw(np.random.default_rng(1)))
+    np.savez(tmp_path / "net.npz", **spec.to_npz_dict())
+    with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
+        again = LoihiSpec.from_npz_dict(file)
+        with pytest.raises(ValueError, match="unknown key 'other'"):
+            LoihiSpec.from_npz_dict({**file, "other": np.zeros(1)})
+        with pytest.raises(ValueError, match="missing 1 required keyword-only argument: 'vth'"):
+            LoihiSpec.from_npz_dict({key: file[key] for key in file if key != "populations.0.vth"})
+    first, second = (simulate(s, inputs, record=True) for s in (spec, again))
+    for kind in TRACES:
+        for name, values in getattr(first, kind).items():
+            assert np.array_equal(values, getattr(second, kind)[name])
+
+
+def test_every_problem_is_listed() -> None:
+    cells = Population(name="p", size=2, vth=[1, 2, 3], du=-2, dv=0.5, bias_mant=4096, bias_exp=8)
+    wires = (
+        Connection(source="q", target="p", weights=np.ones((2, 2)), delays=64),
+        Connection(source="in", target="p", weights=np.ones((2, 2)), weight_exp=8, num_weight_bits=9, sign_mode="any"),
+    )
+    with pytest.raises(ValueError, match="not a Loihi network") as caught:
+        LoihiSpec(inputs={"in": 3, "p": 1}, populations=(cells,), connections=wires)
+    assert str(caught.value).removeprefix("not a Loihi network: ").split("; ") == [
+        "the name 'p' is used more than once",
+        "population 'p': vth has shape (3,), expected () or (2,)",
+        "population 'p': du spans -2..-2, allowed -1..4095",
+        "population 'p': dv must hold integers",
+        "population 'p': bias_mant spans 4096..4096, allowed -4096..4095",
+        "population 'p': bias_exp spans 8..8, allowed 0..7",
+        "connection 'q' -> 'p': there is no input or population 'q'",
+        "connection 'q' -> 'p': delays spans 64..64, allowed 0..63",
+        "connection 'in' -> 'p': weights have shape (2, 2), expected (2, 3)",
+        "connection 'in' -> 'p': weight_exp is 8, allowed -8..7",
+        "connection 'in' -> 'p': num_weight_bits is 9, allowed 1..8",
+        "connection 'in' -> 'p': sign_mode is 'any', expected one of auto, null, mixed, excitatory, inhibitory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "input 'in' is missing"),
+        ({"in": np.zeros((3, 1, 1), int), "x": np.zeros(1)}, "there is no input 'x'"),
+        ({"in": np.zeros((3, 1), int)}, r"input 'in' has shape \(3, 1\), expected \(steps, batch, 1\)"),
+        ({"in": np.full((3, 1, 1), 0.5)}, "input 'in' must hold integers"),
+        ({"in": np.full((3, 1, 1), 2**40)}, "input 'in' spans"),
+    ],
+)
+def test_inputs_that_do_not_fit(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        simulate(one(), inputs)
+
+
+def test_the_simulator_travels_alone(tmp_path: Path) -> None:
+    shutil.copy(loihi.__file__, tmp_path / "loihi.py")
+    code = "import sys, loihi; print([m for m in ('snnir', 'scipy', 'torch') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.strip() == "[]"
