@@ -18,6 +18,7 @@ from snnir.graph import Graph
 from snnir.interpreter import as_inputs, interpret
 from snnir.ops import Array, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
+from snnir.stimuli import RATE, described, stimuli
 
 Word = Literal[
     "identical",
@@ -87,13 +88,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdicts on all targets, and what they were measured on."""
+    """The verdicts on all targets, and what they were measured on.
+
+    Attributes:
+        seed: of inputs that were made up, None for recorded ones.
+        made_up: what such inputs were.
+    """
 
     verdicts: tuple[Verdict, ...]
     steps: int
     batch: int
     seed: int | None
     results: Mapping[str, CompileResult] = field(default_factory=dict, repr=False)
+    made_up: str = "random spikes"
 
     @property
     def ok(self) -> bool:
@@ -102,7 +109,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON data: `ok`, `input`, and a list `verdicts`."""
-        origin = "recorded" if self.seed is None else f"random spikes, seed {self.seed}"
+        origin = "recorded" if self.seed is None else f"{self.made_up}, seed {self.seed}"
         return {
             "ok": self.ok,
             "input": {"steps": self.steps, "batch": self.batch, "origin": origin},
@@ -113,13 +120,13 @@ class Report:
 @np.errstate(over="ignore", invalid="ignore")  # what grows beyond all numbers is a verdict, not a warning
 def validate(
     source: Any,
-    targets: Sequence[str],
+    targets: str | Sequence[str],
     inputs: Array | Mapping[str, Array] | None = None,
     *,
-    steps: int = 100,
+    steps: int | None = None,
     batch: int = 8,
     seed: int = 0,
-    rate: float = 0.3,
+    rate: float = RATE,
     dt: float | None = None,
     semantics: Semantics | None = None,
     **options: Any,
@@ -129,8 +136,10 @@ def validate(
     Args:
         source: anything that `snnir.load` takes.
         targets: names of targets.
-        inputs: (T, B, *shape) or a dict by input name; default random spikes, which every target can take.
-        steps, batch, seed, rate: of the random spikes: T, B, the generator's seed, spikes per channel and step.
+        inputs: (T, B, *shape) or a dict by input name; default what the graph says its inputs look like
+            (`snnir.stimuli`), else random spikes, which every target can take.
+        steps, batch, seed, rate: of such inputs: T (default what the graph says, else 100), B, the generator's seed,
+            spikes per channel and step.
         dt, semantics: as for `snnir.load`.
         options: of `snnir.compile`.
 
@@ -141,10 +150,11 @@ def validate(
         CompileError: the source or the input is not sound (a target that refuses gives a verdict instead).
         UsageError: an unknown target.
     """
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
     if not targets:
         raise UsageError("name at least one target")
     graph = load(source, dt=dt, semantics=semantics)
-    x = as_inputs(graph, inputs if inputs is not None else random_spikes(graph, steps, batch, seed, rate), np.float64)
+    x = as_inputs(graph, inputs if inputs is not None else stimuli(graph, steps, batch, seed, rate), np.float64)
     watched = [name for name, op in graph.ops.items() if isinstance(op, (SpikingNeuron, Threshold))]
     reference = _traces(graph, interpret(graph, x, record=watched))
     verdicts: list[Verdict] = []
@@ -159,13 +169,14 @@ def validate(
         except MissingPackageError as error:
             verdicts.append(Verdict(target, "not installed", False, cause=str(error)))
     first = next(iter(x.values()))
-    return Report(tuple(verdicts), first.shape[0], first.shape[1], None if inputs is not None else seed, results)
-
-
-def random_spikes(graph: Graph, steps: int, batch: int, seed: int, rate: float) -> dict[str, Array]:
-    """Independent random spikes (0.0 or 1.0) for every input of a graph."""
-    rng = np.random.default_rng(seed)
-    return {n: (rng.random((steps, batch, *graph.shapes[n])) < rate).astype(np.float64) for n in graph.inputs}
+    return Report(
+        tuple(verdicts),
+        first.shape[0],
+        first.shape[1],
+        None if inputs is not None else seed,
+        results,
+        "event counts as the model describes them" if described(graph) else "random spikes",
+    )
 
 
 def _traces(graph: Graph, run: tuple[Any, Mapping[str, Array]]) -> dict[str, Array]:
