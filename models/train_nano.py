@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from snnir.diffusion.events import EventHost
+from snnir.errors import MissingPackageError
 from snnir.models.fsddim_nano import CENTRE, IMAGE, LAYERS, MOST, SPREAD, NanoNet, build, state
 
 CALLS = 20  # K, denoising calls per image
@@ -41,6 +42,7 @@ class Recipe:
         rate_iterations, rate_lr: of stage 1, 256 samples each; spike_iterations, spike_lr: of stage 2, 128 each.
         hold: penalised is what currents exceed this by, in thresholds; penalty: its weight.
         bank: samples (z, k, v) that all stages draw from.
+        width: of the teacher's blur; 0: the best on halves of the training images.
     """
 
     seed: int = 0
@@ -51,12 +53,15 @@ class Recipe:
     hold: float = 0.9
     penalty: float = 0.5
     bank: int = 400_000
+    width: float = 0.0
 
 
 def digits() -> tuple[Any, Any]:
     """scikit-learn's digits as 4x4 means in [-1, 1]: 898 to train on, 899 never seen; a fixed random split."""
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingPackageError("scikit-learn", "diffusion", "the data set 'digits'") from error
     images = load_digits().images / 8.0 - 1.0
     small = images.reshape(-1, 1, 4, 2, 4, 2).mean(axis=(3, 5))
     order = np.random.default_rng(0).permutation(len(small))
@@ -156,7 +161,8 @@ class Training:
         seen = config.components
         points = torch.tensor((images.reshape(len(images), -1) - self.mean) @ self.basis, dtype=torch.float32)
         variances = torch.tensor(self.variances[:seen].copy(), dtype=torch.float32)
-        self.teacher = Teacher(points[:, :seen], variances, best_width(points[:, :seen], variances))
+        width = recipe.width or best_width(points[:, :seen], variances)
+        self.teacher = Teacher(points[:, :seen], variances, width)
         self.bank = self.teacher.draw(recipe.bank, self.generator)
         ramp = torch.linspace(0, 1, CALLS)
         self.code = torch.nn.Parameter(torch.stack([ramp, 1 - ramp], dim=1))
