@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import snnir
 from snnir.diffusion.events import EventHost
 from snnir.errors import MissingPackageError
 from snnir.models.fsddim_nano import CENTRE, IMAGE, LAYERS, MOST, SPREAD, NanoNet, build, state
@@ -223,10 +224,8 @@ class Training:
         """The spiking network, as the torch target writes it."""
         from torch.nn.utils import parametrize
 
-        from snnir.compiler import compile
-
         r = self.recipe
-        model = compile(self.net, "torch").artifact.module()  # type: ignore[attr-defined]
+        model = snnir.compile(self.net, "torch").module()
         for name in LAYERS:
             parametrize.register_parametrization(model.get_submodule(name), "weight", Integers())
         parameters = [*model.parameters(), self.code, *self.decoder.parameters()]
