@@ -25,6 +25,7 @@ BACKENDS: dict[str, str] = {
     "norse": "snnir.backends.norse:NORSE",
     "snntorch": "snnir.backends.snntorch:SNNTORCH",
     "nir": "snnir.backends.nir:NIR",
+    "onnx": "snnir.backends.onnx:ONNX",
     "xylo-audio2": "snnir.backends.xylo:XYLO_AUDIO2",
     "xylo-audio3": "snnir.backends.xylo:XYLO_AUDIO3",
     "xylo-imu": "snnir.backends.xylo:XYLO_IMU",

@@ -1,0 +1,125 @@
+"""The backend of the onnx target, and the artifact it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from snnir.backends.onnx.model import sequence_model, start_values, step_model
+from snnir.backends.onnx.package import onnx, runtime
+from snnir.backends.onnx.plan import Plan
+from snnir.backends.onnx.run_script import RUN
+from snnir.backends.onnx.target import TARGET
+from snnir.errors import UsageError
+from snnir.graph import Graph
+from snnir.ops import Array
+from snnir.pipeline import Pass
+from snnir.target import Files, Target
+
+
+@dataclass(frozen=True)
+class OnnxBackend:
+    """Writes a graph as ONNX, op by op under its own names."""
+
+    target: Target = TARGET
+
+    def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
+        """No passes: ONNX Runtime fuses what it can itself, and a viewer shows the network as it was drawn."""
+        return ()
+
+    def build(self, graph: Graph, options: Mapping[str, Any]) -> OnnxArtifact:
+        """The artifact of a graph. No options but those of every target.
+
+        Raises:
+            UsageError: an option; this target has none.
+            MissingPackageError: the package onnx is not installed.
+        """
+        unknown = sorted(set(options) - {"allow", "calibrate"})
+        if unknown:
+            raise UsageError(f"target onnx has no option {', '.join(unknown)}")
+        onnx()
+        return OnnxArtifact(graph)
+
+
+@dataclass(frozen=True)
+class OnnxArtifact:
+    """`sequence.onnx`, `step.onnx` with its start values, and a script that runs them."""
+
+    graph: Graph
+    sessions: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def latency(self) -> int:
+        """None: outputs come in the source network's steps."""
+        return 0
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How the graph runs."""
+        return Plan(self.graph)
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Why there is no `step.onnx`, where there is none."""
+        changing = self.plan.changes_steps
+        if not changing:
+            return {}
+        return {"no step.onnx": f"{', '.join(changing)}: several steps become one, or one several"}
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the files' real values."""
+        return np.float64 if self.graph.semantics.number_format == "float64" else np.float32
+
+    def files(self) -> Files:
+        """`sequence.onnx`, `run.py`; and `step.onnx`, `start.npz` unless some op changes the number of steps."""
+        makers = {"sequence.onnx": lambda: self.sequence().SerializeToString(), "run.py": RUN.encode}
+        if not self.plan.changes_steps:
+            makers["step.onnx"] = lambda: self.step().SerializeToString()
+            makers["start.npz"] = lambda: start_values(self.plan, self.dtype)
+        return Files(makers)
+
+    def sequence(self, dtype: Any = None, record: tuple[str, ...] = ()) -> Any:
+        """The ONNX model of whole sequences; dtype: float32 or float64, default the network's."""
+        return sequence_model(self.plan, dtype or self.dtype, record)
+
+    def step(self, dtype: Any = None) -> Any:
+        """The ONNX model of one step."""
+        return step_model(self.plan, dtype or self.dtype)
+
+    def run(
+        self, inputs: Mapping[str, Array], record: tuple[str, ...] = ()
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Runs the sequence in ONNX Runtime, in the precision of the inputs; see `snnir.target.Artifact`.
+
+        Raises:
+            MissingPackageError: ONNX Runtime is not installed.
+        """
+        double = any(np.asarray(value).dtype == np.float64 for value in inputs.values())
+        dtype = np.float64 if double else np.float32
+        key = (double, record)
+        if key not in self.sessions:
+            self.sessions.clear()  # a session holds the weights once more
+            self.sessions[key] = session(self.sequence(dtype, record))
+        given = {name: np.ascontiguousarray(inputs[name], dtype) for name in self.graph.inputs}
+        found = self.sessions[key].run(None, given)
+        count = len(self.graph.outputs)
+        outputs = dict(zip(self.graph.outputs, found[:count], strict=True))
+        return outputs, dict(zip(record, found[count:], strict=True))
+
+
+def session(model: Any, threads: int = 1) -> Any:
+    """A model in ONNX Runtime, on the CPU."""
+    ort = runtime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+ONNX = OnnxBackend()

@@ -1,0 +1,106 @@
+"""The onnx target as data and rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from snnir.discretise import delay_steps
+from snnir.errors import CompileError, Violation
+from snnir.ops import KINDS, Delay, Neuron, Repeat, SpikingNeuron, TemporalMean, Wkv
+from snnir.schedule import schedule
+from snnir.semantics import Semantics
+from snnir.target import Target
+
+if TYPE_CHECKING:
+    from snnir.graph import Graph
+
+
+def float_numbers(graph: Graph) -> Iterator[Violation]:
+    """States are floating point, decays no integer rule."""
+    if graph.semantics.decay == "shift":
+        hint = "compile for the chip that it belongs to, or give semantics with decay='exponential'"
+        expected = "'euler' or 'exponential'"
+        yield Violation("onnx-decay", "decay 'shift' is an integer rule", expected=expected, hint=hint)
+    if not graph.semantics.number_format.startswith("float"):
+        what = f"the network means numbers of format {graph.semantics.number_format!r}"
+        yield Violation("onnx-numbers", what, expected="'float32' or 'float64'")
+
+
+def spikes_that_subtract(graph: Graph) -> Iterator[Violation]:
+    """Several spikes per step need a reset that leaves what the next one needs."""
+    several = graph.semantics.spikes_per_step != 1 and graph.semantics.reset != "subtract"
+    if several and any(isinstance(op, SpikingNeuron) for op in graph.ops.values()):
+        what = f"several spikes per step with reset {graph.semantics.reset!r}"
+        yield Violation("onnx-spikes", what, expected="reset 'subtract'")
+
+
+def float32_range(graph: Graph) -> Iterator[Violation]:
+    """Weights and parameters are numbers that the file's type holds."""
+    largest = float(np.finfo(np.float32).max)
+    if graph.semantics.number_format == "float64":
+        return
+    for key, value in graph.weights().items():
+        size = max(float(value.max(initial=0)), -float(value.min(initial=0)))
+        if size > largest:
+            name, _, slot = key.rpartition(".")
+            yield Violation(
+                "onnx-range",
+                f"{slot} holds a number of size {size:.6g}",
+                where=name,
+                loc=str(graph[name].loc or ""),
+                expected=f"at most {largest:.6g}, which is all that float32 holds",
+            )
+
+
+def known_time_step(graph: Graph) -> Iterator[Violation]:
+    """Whatever has a time constant or a delay needs to know how long a step is."""
+    timed = [name for name, op in graph.ops.items() if isinstance(op, (Neuron, Delay))]
+    if timed and graph.semantics.dt is None:
+        what = "the time step is not known, but neurons and delays need it"
+        where = ", ".join(timed[:4]) + (", ..." if len(timed) > 4 else "")
+        yield Violation("time-step", what, where=where, hint="say it: dt=... (seconds), --dt")
+
+
+def whole_delays(graph: Graph) -> Iterator[Violation]:
+    """Delays are whole steps."""
+    if graph.semantics.dt is None:
+        return
+    for name, op in graph.ops.items():
+        if isinstance(op, Delay):
+            try:
+                delay_steps(op, graph.semantics)
+            except CompileError as error:
+                yield from (replace(v, where=name, loc=str(op.loc or "")) for v in error.violations)
+
+
+def steady_cycles(graph: Graph) -> Iterator[Violation]:
+    """Within a cycle the number of steps cannot change."""
+    for group in schedule(graph).groups:
+        for name in group.ops if group.cyclic else ():
+            if isinstance(graph[name], (Repeat, TemporalMean)):
+                what = f"{graph[name].kind} changes the number of steps within a cycle"
+                yield Violation("steps", what, where=name, loc=str(graph[name].loc or ""))
+
+
+def has_input(graph: Graph) -> Iterator[Violation]:
+    """The input says how many steps and samples there are."""
+    if not graph.inputs:
+        yield Violation("onnx-input", "has no input, so nothing says how many steps to run", expected="an Input")
+
+
+TARGET = Target(
+    name="onnx",
+    title="ONNX",
+    ops=frozenset(KINDS.values()) - {Wkv},
+    semantics=Semantics(),
+    # Steps are spelt out in plain arithmetic, so whatever a step is can be said, but for integer rules.
+    adapts=frozenset(f.name for f in fields(Semantics)),
+    rules=(float_numbers, spikes_that_subtract, float32_range, known_time_step, whole_delays, steady_cycles, has_input),
+    package="onnxruntime",
+    extra="onnx",
+    limits={"opset": "18", "IR version": "8", "states": "float32 or float64"},
+)
