@@ -47,7 +47,7 @@ def main() -> None:
     console, start = Console(), time.perf_counter()
     table = Table(title="one network per model, on every target")
     for column in COLUMNS:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     sound = True
     for preset, targets in JOBS:
         graph = snnir.load(MODEL, preset=preset)
@@ -84,8 +84,8 @@ def fused_sampler(console: Console, output: Path) -> bool:
 
     graph = snnir.load(MODEL, preset="digits")
     spec = spec_of(graph)
-    unrolled = run_pipeline(graph, parse_pipeline(f"unroll-sampler{{steps={CALLS}}}"))
-    fused = run_pipeline(unrolled, parse_pipeline("fuse-decoder{mode=spikes-only},fold-batch-norm"))
+    unrolled = run_pipeline(graph, parse_pipeline(f"fold-batch-norm,unroll-sampler{{steps={CALLS}}}"))
+    fused = run_pipeline(unrolled, parse_pipeline("fuse-decoder{mode=spikes-only}"))
     start = noise(spec, 8, dtype=np.float64)
     senders = sorted({edge.source for edge in crossing(fused)})
     currents = np.stack([fold_pixels(start, spec.fold)] * spec.steps)
