@@ -18,6 +18,8 @@ from snnir.target import Target
 if TYPE_CHECKING:
     from snnir.graph import Graph
 
+MOST_BYTES = 2_000_000_000  # protobuf's 2^31, less what the nodes take
+
 
 def float_numbers(graph: Graph) -> Iterator[Violation]:
     """States are floating point, decays no integer rule."""
@@ -54,6 +56,15 @@ def float32_range(graph: Graph) -> Iterator[Violation]:
                 loc=str(graph[name].loc or ""),
                 expected=f"at most {largest:.6g}, which is all that float32 holds",
             )
+
+
+def one_file(graph: Graph) -> Iterator[Violation]:
+    """An ONNX file, weights included, is below 2 GB."""
+    each = 8 if graph.semantics.number_format == "float64" else 4
+    size = each * sum(value.size for value in graph.weights().values())
+    if size > MOST_BYTES:
+        what = f"the weights take {size / 1e9:.1f} GB"
+        yield Violation("onnx-size", what, expected=f"at most {MOST_BYTES / 1e9:.1f} GB, which one file holds")
 
 
 def known_time_step(graph: Graph) -> Iterator[Violation]:
@@ -99,7 +110,16 @@ TARGET = Target(
     semantics=Semantics(),
     # Steps are spelt out in plain arithmetic, so whatever a step is can be said, but for integer rules.
     adapts=frozenset(f.name for f in fields(Semantics)),
-    rules=(float_numbers, spikes_that_subtract, float32_range, known_time_step, whole_delays, steady_cycles, has_input),
+    rules=(
+        float_numbers,
+        spikes_that_subtract,
+        float32_range,
+        one_file,
+        known_time_step,
+        whole_delays,
+        steady_cycles,
+        has_input,
+    ),
     package="onnxruntime",
     extra="onnx",
     limits={"opset": "18", "IR version": "8", "states": "float32 or float64"},

@@ -36,7 +36,7 @@ class Writer:
         if parent is None:
             self.taken = set(reserved)
             self.weights: dict[str, Any] = {}
-            self._small: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+            self._small: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
 
     # -- names and weights -------------------------------------------------------------------------------------------
 
@@ -50,10 +50,10 @@ class Writer:
         return found
 
     def weight(self, name: str, value: Any, dtype: Any = None) -> str:
-        """An array of the file: `value` in this graph's floats, or in `dtype`; equal small ones are there once."""
+        """An array of the file: `value` in this graph's floats, or in `dtype`; what is written twice is there once."""
         root = self.root
         array = np.array(value, dtype=root.dtype if dtype is None else dtype, order="C")
-        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= 16 else None
+        key = (name, array.dtype.str, array.shape, array.tobytes()) if array.size <= 16 else None
         if key is not None and key in root._small:
             return root._small[key]
         spelt = self.unique(name)

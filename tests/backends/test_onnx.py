@@ -198,3 +198,18 @@ def test_weights_beyond_float32_are_refused_unless_the_network_means_float64() -
     artifact = built(double)
     (given_type,) = {i.type for i in session(artifact.sequence()).get_inputs()}
     assert given_type == "tensor(double)"
+
+
+def test_what_no_single_file_holds_is_refused() -> None:
+    wide = ops.Linear(weight=np.broadcast_to(np.int8(1), (23000, 23000)))
+    graph = chain(ops.Input(shape=(23000,)), wide, ops.Output(), semantics=DT)
+    (violation,) = ONNX.target.check(graph)
+    assert (violation.rule, violation.what) == ("onnx-size", "the weights take 2.1 GB")
+
+
+def test_names_that_look_like_those_of_states_and_weights() -> None:
+    lif = make_graph(0, "affine-lif", "disc")
+    odd = {"n1": "n1.v", "fc1": "n1.v.next", "fc2": "n1.v.rows", "n2": "batch", "input": "shape", "output": "a/b c"}
+    nodes = {odd[name]: op for name, op in lif.ops.items()}
+    edges = tuple(Edge(odd[e.source], odd[e.target], e.port) for e in lif.edges)
+    assert same_everywhere(Graph(nodes, edges, lif.semantics).verify(), steps=30) > 10

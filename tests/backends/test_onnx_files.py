@@ -105,6 +105,7 @@ def test_names_and_shapes_of_inputs_outputs_and_states() -> None:
     weights = {i.name: list(i.dims) for i in step.graph.initializer}
     assert weights["fc1.weight"] == [6, 4]
     assert weights["fc1.bias"] == [6]
+    assert weights["n1.threshold"] != weights["n2.threshold"]
 
 
 @pytest.mark.parametrize("kind", ["delay", "recurrence-affine"])
