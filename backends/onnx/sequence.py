@@ -68,6 +68,9 @@ class _Sequence:
     def _dims(self, name: str) -> list[int | str]:
         return [self._time(self.plan.rate[name]), "B", *self.plan.graph.shapes[name]]
 
+    def _row_count(self, name: str) -> str:
+        return f"{self._time(self.plan.rate[name])}*B"
+
     def _steps(self, name: str) -> str:
         forms, shape = self.values[name], self.plan.graph.shapes[name]
         if "steps" not in forms:
@@ -84,7 +87,7 @@ class _Sequence:
 
     def _as_rows(self, name: str, value: str, shape: Shape) -> str:
         made = self.w.node("Reshape", [value, self.w.ints(f"{name}.row_shape", [-1, *shape])], f"{name}.rows")
-        return self.w.note(made, [None, *shape])
+        return self.w.note(made, [self._row_count(name), *shape])
 
     def _batch(self) -> str:
         if "B" not in self._sizes:
@@ -168,7 +171,7 @@ class _Sequence:
         shapes = [port_shape(self.plan, name, port) for port in op.ports]
         value = apply(w, name, op, arriving, shapes, 1 if rows else 2, graph.semantics.comparison)
         self.values[name] = {"rows" if rows else "steps": value}
-        w.note(value, [None, *graph.shapes[name]] if rows else self._dims(name))
+        w.note(value, [self._row_count(name), *graph.shapes[name]] if rows else self._dims(name))
 
     def _all_steps(self, name: str) -> bool:
         edges = self.plan.graph.incoming[name]

@@ -94,6 +94,9 @@ def test_names_and_shapes_of_inputs_outputs_and_states() -> None:
     sequence = built(graph).sequence().graph
     assert shapes(sequence.input) == {"input": ["T", "B", 4]}
     assert shapes(sequence.output) == {"output": ["T", "B", 3]}
+    convolved = shapes(built(make_graph(1, "conv2d-flatten")).sequence().graph.value_info)
+    assert convolved["conv"] == ["T*B", 3, 3, 3]  # one convolution over all steps
+    assert convolved["lif"] == ["T", "B", 3, 3, 3]
     step = built(graph).step()
     states = {"n1.v": ["B", 6], "n1.i": ["B", 6], "n2.v": ["B", 3], "n2.i": ["B", 3], "w_rec.late": ["B", 6]}
     assert shapes(step.graph.input) == {"input": ["B", 4], **states}
