@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,8 @@ def _figure(value: Any, of_limit: bool = False) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, dict):
+        if len(value) > 8 and all(isinstance(v, str) for v in value.values()):  # a word for each of many ops
+            return ", ".join(f"{word} ({n} ops)" for word, n in Counter(value.values()).most_common())
         inner = [
             f"{name} ({_figure(v, of_limit)})" if isinstance(v, dict) else f"{name} {_figure(v, of_limit)}"
             for name, v in value.items()
