@@ -31,7 +31,9 @@ def find_lava() -> Path | None:
     return usual if usual.exists() else None
 
 
-def run_lava(python: Path, cases: list[Case], *, record: bool = True) -> tuple[list[Case], dict[str, Any]]:
+def run_lava(
+    python: Path, cases: list[Case], record: tuple[str, ...] = ("spikes", "u", "v")
+) -> tuple[list[Case], dict[str, Any]]:
     """Every case's traces as Lava gives them, and the facts of the run: `versions`, `seconds`."""
     program = Path(__file__).parent / "lava_process.py"
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def unpack(path):
     return cases, head["facts"]
 
 
-def run(case, record=True):
+def run(case, record=("spikes", "u", "v")):
     """One case in Lava's fixed_pt models: its traces, and the seconds between start and end of the run."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -103,10 +103,10 @@ def run(case, record=True):
         outputs[c["source"]].connect(connection.s_in)
         connection.a_out.connect(targets[c["target"]].a_in)
     monitors = {}
-    for name, process in targets.items() if record else ():
-        for trace, what in (("spikes", process.s_out), ("u", process.u), ("v", process.v)):
+    for name, process in targets.items():
+        for trace in record:
             monitor = Monitor()
-            monitor.probe(what, steps)
+            monitor.probe(process.s_out if trace == "spikes" else getattr(process, trace), steps)
             monitors[f"{trace}.{name}"] = monitor
     last = list(targets.values())[-1]
     start = time.perf_counter()
@@ -124,10 +124,9 @@ def run(case, record=True):
 def main(cases_path, traces_path):
     """Run all cases; facts: versions, and the seconds that each run took."""
     cases, facts = unpack(cases_path)
-    results = [run(case, facts.get("record", True)) for case in cases]
+    results = [run(case, facts["record"]) for case in cases]
     versions = {name: version(name) for name in ("lava-nc", "numpy")} | {"python": sys.version.split()[0]}
-    traces = [traces or {"none": np.zeros(0)} for traces, _ in results]
-    pack(traces_path, traces, versions=versions, seconds=[seconds for _, seconds in results])
+    pack(traces_path, [traces for traces, _ in results], versions=versions, seconds=[seconds for _, seconds in results])
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ SIGN_MODES = ("auto", "null", "mixed", "excitatory", "inhibitory")
 
 _UNITY = 4096
 _ALIGN = 6  # activations and thresholds are shifted by this much against u and v
-_BLOCK = 2**19  # drives computed ahead at a time, in values
+_BLOCK = 2**17  # drives computed ahead at a time, in values
 _POPULATION = {
     "vth": (0, MAX_THRESHOLD),
     "du": (-1, _UNITY - 1),
@@ -243,23 +243,34 @@ def effective_weights(connection: Connection) -> Array:
 def largest_currents(spec: LoihiSpec, largest_input: int = 1) -> dict[str, float]:
     """A bound on |u| of every population: below `CURRENT_LIMIT`, no current can ever wrap; infinite if nothing decays.
 
-    Every source fires in every step, with all weights pulling one way; `largest_input` is the largest magnitude that
-    arrives at graded connections from inputs.
+    In the worst case all that pushes a neuron one way arrives in every step, and nothing that pushes the other way;
+    `largest_input` is the largest magnitude that arrives at graded connections from inputs.
     """
-    arriving = {p.name: np.zeros(p.size) for p in spec.populations}
-    for connection in spec.connections:
-        peak = largest_input if connection.graded and connection.source in spec.inputs else 1
-        for slot in _slots(connection):
-            reach = peak * np.abs(slot.weights.astype(np.float64)).sum(axis=0)
-            arriving[connection.target] += np.ceil(np.ldexp(reach, connection.weight_exp))
+    return _current_bounds(spec, _largest_arrivals(spec, _all_slots(spec), largest_input))
+
+
+def _current_bounds(spec: LoihiSpec, arriving: Mapping[str, Array]) -> dict[str, float]:
     bounds = {}
     for population in spec.populations:
         lost = np.broadcast_to(population.du + 1.0, population.size)
-        current = arriving[population.name] * 2**_ALIGN
+        current = arriving[population.name] * 2.0**_ALIGN
         with np.errstate(divide="ignore", invalid="ignore"):
             bound = np.where(current == 0, 0.0, current * _UNITY / lost)
         bounds[population.name] = float(bound.max())
     return bounds
+
+
+def _largest_arrivals(spec: LoihiSpec, wires: Mapping[str, list[_Slot]], largest_input: int) -> dict[str, Array]:
+    """A bound on the magnitude of what reaches each neuron in one step, before its alignment."""
+    arriving = {p.name: np.zeros((2, p.size)) for p in spec.populations}
+    for name, slots in wires.items():
+        for slot in slots:
+            weights = slot.weights.astype(np.float64)
+            ways = np.stack([np.maximum(weights, 0).sum(axis=0), np.maximum(-weights, 0).sum(axis=0)])
+            if slot.graded and slot.source in spec.inputs:  # values may be negative
+                ways = np.broadcast_to(largest_input * ways.sum(axis=0), ways.shape)
+            arriving[name] += np.ceil(np.ldexp(ways, slot.exponent))
+    return {name: ways.max(axis=0) for name, ways in arriving.items()}
 
 
 def simulate(spec: LoihiSpec, inputs: Mapping[str, Array], *, record: bool = False) -> LoihiRun:
@@ -270,17 +281,20 @@ def simulate(spec: LoihiSpec, inputs: Mapping[str, Array], *, record: bool = Fal
     steps, batch = _checked(spec, inputs)
     spikes: dict[str, Array] = {name: np.asarray(inputs[name], np.int32) for name in spec.inputs}
     spikes |= {p.name: np.zeros((steps, batch, p.size), np.int8) for p in spec.populations}
-    largest = max((int(np.abs(spikes[name].astype(np.int64)).max(initial=0)) for name in spec.inputs), default=0)
-    bounds = largest_currents(spec, max(largest, 1))
-    wires: dict[str, list[_Slot]] = {p.name: [] for p in spec.populations}
-    for connection in spec.connections:
-        peak = largest if connection.source in spec.inputs else 1
-        wires[connection.target] += [slot.ready(peak) for slot in _slots(connection)]
+    extremes = [int(m) for name in spec.inputs for m in (spikes[name].min(initial=0), spikes[name].max(initial=0))]
+    largest = max(map(abs, extremes))
+    slots = _all_slots(spec)
+    arrivals = _largest_arrivals(spec, slots, largest)
+    currents = _current_bounds(spec, arrivals)
+    wires = {
+        name: [slot.ready(largest if slot.source in spec.inputs else 1) for slot in group]
+        for name, group in slots.items()
+    }
     recorded: list[dict[str, Array]] = [
         {p.name: np.zeros((steps, batch, p.size), np.int32) for p in spec.populations if record} for _ in range(2)
     ]
     for together in _in_order(spec):
-        cells = [_Cells(p, batch, bounds[p.name] < CURRENT_LIMIT) for p in together]
+        cells = [_Cells(p, batch, currents[p.name], float(arrivals[p.name].max())) for p in together]
         names = {p.name for p in together}
         length = max(1, _BLOCK // (batch * sum(p.size for p in together)))
         for start in range(0, steps, length):
@@ -290,15 +304,20 @@ def simulate(spec: LoihiSpec, inputs: Mapping[str, Array], *, record: bool = Fal
                 for slot in wires[population.name]:
                     if slot.source not in names:
                         slot.add(drive, spikes[slot.source], start, stop)
+            fired = [spikes[p.name].view(bool) for p in together]
+            cyclic = [[slot for slot in wires[p.name] if slot.source in names] for p in together]
+            aligned = [_aligned(d) if not back else d for d, back in zip(drives, cyclic, strict=True)]
             for t in range(start, stop):
-                for population, cell, drive in zip(together, cells, drives, strict=True):
-                    for slot in wires[population.name]:
-                        if slot.source in names:
-                            slot.add(drive[t - start : t - start + 1], spikes[slot.source], t, t + 1)
-                    cell.step(drive[t - start], t, spikes[population.name][t])
+                for i, cell in enumerate(cells):
+                    now, back = aligned[i][t - start], cyclic[i]
+                    if back:
+                        for slot in back:
+                            slot.add(now[None], spikes[slot.source], t, t + 1)
+                        now = _aligned(now)
+                    cell.step(now, t, fired[i][t])
                     if record:
-                        recorded[0][population.name][t] = cell.u
-                        recorded[1][population.name][t] = cell.v
+                        recorded[0][together[i].name][t] = cell.u
+                        recorded[1][together[i].name][t] = cell.v
     found = {p.name: spikes[p.name] for p in spec.populations}
     return LoihiRun(found, *recorded) if record else LoihiRun(found)
 
@@ -307,54 +326,70 @@ class _Cells:
     """One population's state for the whole batch, (B, N).
 
     States are float64: products with a decay, k/4096, and sums are far below 2**53, so all of it is exact, and rounding
-    towards zero is one operation. Where a current may leave 24 bits (not `narrow`), sums pass through int32 as in Lava.
+    towards zero is one operation. Overflow is looked for only where the bounds on the current and on what arrives in a
+    step leave it possible: beyond 24 bits, or beyond int32, and the membrane's clipping likewise.
     """
 
-    def __init__(self, population: Population, batch: int, narrow: bool) -> None:
+    def __init__(self, population: Population, batch: int, current: float, arrival: float) -> None:
         size = population.size
         self.u, self.v = np.zeros((2, batch, size))
+        self.quiet = np.ones((batch, size), bool)
         self.keep_u = np.broadcast_to((_UNITY - 1 - population.du) / _UNITY, size)
         self.keep_v = np.broadcast_to((_UNITY - population.dv) / _UNITY, size)
         bias = population.bias_mant.astype(np.int64) << population.bias_exp
         self.bias = np.broadcast_to(bias.astype(float), size)
         self.threshold = np.broadcast_to((population.vth * 2.0**_ALIGN), size)
         self.interval, self.offset = population.reset_interval, population.reset_offset
-        self.forgets_u, self.biased, self.narrow = not self.keep_u.any(), bool(bias.any()), narrow
-        self.fired = np.zeros((batch, size), bool)
+        self.forgets, self.biased = not self.keep_u.any(), bool(bias.any())
+        self.narrow = current < CURRENT_LIMIT
+        self.overflows = arrival * 2**_ALIGN >= CURRENT_LIMIT
+        change = current + float(np.abs(self.bias).max())
+        self.clips_high = float(self.threshold.max()) + change >= CURRENT_LIMIT
+        most = change / (1 - float(self.keep_v.max())) if self.keep_v.max() < 1 else np.inf
+        self.clips_low = most >= CURRENT_LIMIT
 
     def step(self, drive: Array, t: int, spikes: Array) -> None:
-        """Update from `drive` (B, N) int32 in step `t`, counted from 0; the spikes go into `spikes` (B, N)."""
+        """Update from the aligned `drive` (B, N) in step `t`, from 0; what fires goes into `spikes` (B, N), bool."""
         u, v = self.u, self.v
         if self.interval and (t + 1 - self.offset) % self.interval == 0:
             u[:], v[:] = 0, 0
-        if self.forgets_u:
-            u[:] = 0
+        if self.forgets:
+            u[:] = drive
         else:
-            np.multiply(u, self.keep_u, out=u)
+            u *= self.keep_u
             np.trunc(u, out=u)
-        u += drive << _ALIGN
+            u += drive
         if not self.narrow:
-            _wrap(u)
-        np.multiply(v, self.keep_v, out=v)
+            self._wrap()
+        v *= self.keep_v
         np.trunc(v, out=v)
         v += u
         if self.biased:
             v += self.bias
-        if not self.narrow:
+        if self.overflows:
             v[:] = _int32(v)
-        np.minimum(v, CURRENT_LIMIT - 1, out=v)
-        np.maximum(v, 1 - CURRENT_LIMIT, out=v)
-        np.greater(v, self.threshold, out=self.fired)
-        spikes[:] = self.fired
-        v[self.fired] = 0
+        if self.clips_high:
+            np.minimum(v, CURRENT_LIMIT - 1, out=v)
+        if self.clips_low:
+            np.maximum(v, 1 - CURRENT_LIMIT, out=v)
+        np.less_equal(v, self.threshold, out=self.quiet)
+        v *= self.quiet  # several times faster than writing zeros through a mask
+        np.logical_not(self.quiet, out=spikes)
+
+    def _wrap(self) -> None:
+        """Lava's overflow of the current: one turn of 24 bits, after the sum wrapped in 32."""
+        u = self.u
+        if self.overflows:
+            u[:] = _int32(u)
+        if u.max() > CURRENT_LIMIT or u.min() <= -CURRENT_LIMIT:
+            high, low = u > CURRENT_LIMIT, u <= -CURRENT_LIMIT
+            u[high] -= 2 * CURRENT_LIMIT
+            u[low] += 2 * CURRENT_LIMIT
 
 
-def _wrap(u: Array) -> None:
-    """Lava's overflow of the current, in place: one turn of 24 bits, after the sum wrapped in 32."""
-    u[:] = _int32(u)
-    high, low = u > CURRENT_LIMIT, u <= -CURRENT_LIMIT
-    u[high] -= 2 * CURRENT_LIMIT
-    u[low] += 2 * CURRENT_LIMIT
+def _aligned(drive: Array) -> Array:
+    """What the synapses give, int32, as the current takes it: shifted in int32, then float64."""
+    return (drive << _ALIGN).astype(np.float64)
 
 
 def _int32(values: Array) -> Array:
@@ -386,24 +421,28 @@ class _Slot:
             return
         sent = spikes[start + skip - late : stop - late]
         sent = (sent if self.graded else sent != 0).astype(self.weights.dtype)
-        total = (sent.reshape(-1, sent.shape[2]) @ self.weights).astype(np.int64)
-        total = total << self.exponent if self.exponent > 0 else total >> -self.exponent
-        drive[skip:] += total.astype(np.int32).reshape(drive[skip:].shape)
+        total = sent.reshape(-1, sent.shape[2]) @ self.weights
+        whole: Array = total.astype(np.int32 if total.dtype == np.float32 else np.int64)
+        if self.exponent > 0:
+            whole = np.left_shift(whole, self.exponent)
+        elif self.exponent < 0:
+            whole = np.right_shift(whole, -self.exponent)
+        drive[skip:] += whole.astype(np.int32, copy=False).reshape(drive[skip:].shape)
+
+
+def _all_slots(spec: LoihiSpec) -> dict[str, list[_Slot]]:
+    """What reaches each population."""
+    wires: dict[str, list[_Slot]] = {p.name: [] for p in spec.populations}
+    for connection in spec.connections:
+        wires[connection.target] += _slots(connection)
+    return wires
 
 
 def _slots(connection: Connection) -> list[_Slot]:
-    weights = effective_weights(connection)
-    delays = np.broadcast_to(connection.delays, weights.shape)
-    return [
-        _Slot(
-            connection.source,
-            np.where(delays == delay, weights, 0).T,
-            int(connection.weight_exp),
-            int(delay),
-            bool(connection.graded),
-        )
-        for delay in np.unique(delays)
-    ]
+    weights, delays = effective_weights(connection), connection.delays
+    by_delay = {int(d): np.where(delays == d, weights, 0) if delays.ndim else weights for d in np.unique(delays)}
+    exponent, graded = int(connection.weight_exp), bool(connection.graded)
+    return [_Slot(connection.source, w.T, exponent, delay, graded) for delay, w in by_delay.items()]
 
 
 def _in_order(spec: LoihiSpec) -> list[list[Population]]:
