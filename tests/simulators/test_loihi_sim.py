@@ -137,6 +137,20 @@ def test_decay_rounds_towards_zero_on_both_sides() -> None:
     assert run.u["p"][:, 0].T.tolist() == [[0, 128, 96, 72], [0, -128, -96, -72]]  # 128 * 3095/4096 = 96.7
 
 
+def test_the_range_of_a_current_ends_as_in_lava() -> None:
+    """2**23 stays, -2**23 turns positive, and beyond them the sign changes."""
+    weights = np.zeros((4, 9), int)
+    weights[[0, 2], :8], weights[[1, 3], :8] = 128, -128
+    weights[2:, 8] = 2, -2
+    run = simulate(one(weights, exponent=7, dv=4096, vth=131071), {"in": np.ones((2, 1, 9), int)}, record=True)
+    assert run.u is not None
+    assert run.v is not None
+    beyond = 2**23 - (2 << 13)
+    assert run.u["p"][1, 0].tolist() == [2**23, 2**23, -beyond, beyond]
+    assert run.spikes["p"][1, 0].tolist() == [1, 1, 0, 0]
+    assert run.v["p"][1, 0].tolist() == [0, 0, -beyond, beyond]
+
+
 def test_a_negative_exponent_is_the_floor_of_the_sum() -> None:
     run = simulate(one([[2, 4], [-2, -4]], exponent=-2, dv=4096), {"in": np.ones((2, 1, 2), int)}, record=True)
     assert run.u is not None
