@@ -1,0 +1,58 @@
+"""`snnir sample`: pictures from the shipped networks, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snnir.cli import run
+
+MODEL = str(Path(__file__).parents[2] / "models" / "fsddim.py")
+
+
+def drawn(tmp_path: Path, *options: str) -> np.ndarray:
+    path = tmp_path / "images.npz"
+    assert run(["sample", MODEL, "-o", str(path), "--force", *options]) == 0
+    return np.load(path)["images"]
+
+
+def test_targets_draw_the_same_digits(tmp_path):
+    images = drawn(tmp_path, "--preset", "digits", "-n", "3", "--steps", "5", "--batch", "2")
+    assert images.shape == (3, 1, 8, 8)
+    assert images.std() > 0.3
+    same = drawn(tmp_path, "--preset", "digits", "-n", "3", "--steps", "5", "-t", "interpreter")
+    assert np.median(np.abs(images - same)) < 1e-5  # a spike that flips by rounding may move a few pixels
+
+
+def test_chip_draws_what_the_network_draws(tmp_path):
+    images = drawn(tmp_path, "--preset", "nano", "-n", "16")
+    assert images.shape == (16, 1, 4, 4)
+    chip = drawn(tmp_path, "--preset", "nano", "-n", "16", "-t", "xylo-audio3")
+    assert np.sqrt(np.mean((images - chip) ** 2)) < 0.02
+    assert not np.array_equal(images, chip)
+
+
+def test_picture_is_a_png(tmp_path):
+    path = tmp_path / "grid.png"
+    assert run(["sample", MODEL, "--preset", "nano", "-n", "5", "-o", str(path)]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert run(["sample", MODEL, "--preset", "nano", "-n", "5", "-o", str(path)]) == 1  # it exists
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--preset", "digits", "--steps", "1001"), 2, "the schedule has 1 to 1000"),
+        (("--preset", "nano", "--steps", "7"), 2, "made for 20 steps"),
+        (("--preset", "digits", "-t", "xylo-audio3"), 2, "takes events"),
+        (("--preset", "paper", "--weights", "shipped"), 2, "comes with no weights"),
+        (("--preset", "digits", "--weights", "no.safetensors"), 2, "no such file"),
+    ],
+)
+def test_refusals(tmp_path, capsys, options, status, said):
+    path = tmp_path / "grid.png"
+    assert run(["sample", MODEL, "-o", str(path), *options]) == status
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not path.exists()
