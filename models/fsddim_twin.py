@@ -27,7 +27,10 @@ def build(preset: str = "small", seed: int = 0, **options: Any) -> fsddim.Spikin
     """
     if "steps" in options:
         raise UsageError("the twin has one step: leave `steps` away")
-    return twin_of(fsddim.build(preset, weights="none", seed=seed, steps=1, **options))
+    network = fsddim.build(preset, weights="none", seed=seed, steps=1, **options)
+    if not isinstance(network, fsddim.SpikingUNet):
+        raise UsageError(f"preset {preset!r} is no UNet, and has no twin")
+    return twin_of(network)
 
 
 def twin_of(network: fsddim.SpikingUNet) -> fsddim.SpikingUNet:

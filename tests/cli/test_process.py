@@ -49,7 +49,11 @@ def test_ctrl_c_is_status_130(folder: Path) -> None:
     (folder / "slow.py").write_text("import sys, time; print('reading', file=sys.stderr, flush=True); time.sleep(60)")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [*PYTHON, "compile", "slow.py", "-t", "nir", "-o", "out"]
-    running = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background process ignores it, and so do its children
+    try:
+        running = subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert running.stderr is not None
     assert running.stderr.readline() == "reading\n"
     time.sleep(0.1)
