@@ -21,7 +21,7 @@ FLOORS = (
     {"interpreter"},
     {"diffusion"},
     {"pipeline", "passes", "cost", "operations", "draw", "verify_passes"},
-    {"target"},
+    {"target", "rules"},
     {"nn"},
     {"frontends", "backends", "models"},
     {"registry"},

@@ -49,7 +49,6 @@ def sample(
     steps: int = 50,
     *,
     clip: bool = False,
-    tell: Callable[[int], None] | None = None,
 ) -> Sampled:
     """Images from noise.
 
@@ -59,7 +58,6 @@ def sample(
         steps: DDIM steps, 1 to spec.timesteps.
         clip: decode in each step and clip the predicted image to [-1, 1], as samplers outside the network do. Then the
             loop is no longer linear, and cannot be compiled into the network.
-        tell: called with the number of steps done, after each.
 
     Raises:
         UsageError: the noise has another shape than the network's images; more steps than the schedule has.
@@ -70,15 +68,13 @@ def sample(
     phi = schedule.angles()
     folded = fold_pixels(start, spec.fold)
     x = np.repeat(folded[None], spec.steps, axis=0)
-    for done, turn in enumerate(schedule.rotations(steps), 1):
+    for turn in schedule.rotations(steps):
         embedded = time_embedding(np.full(1, turn.t), spec.time_size).astype(start.dtype)
         y = denoise(x, np.broadcast_to(embedded, (spec.steps, len(start), spec.time_size)))
         if clip:
             x = _clipped_step(x, y, float(phi[turn.t]), turn.b)
         else:
             x = np.asarray(turn.a, x.dtype) * x + np.asarray(turn.b, x.dtype) * y
-        if tell is not None:
-            tell(done)
     images = unfold_pixels(x.mean(axis=0), spec.fold)
     return Sampled(np.clip(images, -1, 1), x)
 

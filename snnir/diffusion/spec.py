@@ -64,7 +64,7 @@ def spec_of(graph: Graph) -> DiffusionSpec:
         raise fail(
             "no-diffusion-model",
             "does not say how it is sampled",
-            where=graph.name if hasattr(graph, "name") else "graph",
+            where="graph",
             expected="metadata 'diffusion'",
             hint="give the model an attribute graph_metadata = {'diffusion': DiffusionSpec(...).to_dict()}",
         )
@@ -72,7 +72,7 @@ def spec_of(graph: Graph) -> DiffusionSpec:
         raise fail(
             "diffusion-by-host",
             "takes and gives events that a host encodes and decodes between its calls",
-            where=graph.name if hasattr(graph, "name") else "graph",
+            where="graph",
             expected="a network whose input and output are currents",
             hint="sample it with snnir.diffusion.events, or with the sample.py of its Xylo artifact",
         )

@@ -15,6 +15,7 @@ from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.target import require
 from tests.strategies import inputs_for
+from tests.values_equal import same_values
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,16 +55,7 @@ def same_everywhere(graph: Graph, steps: int = 12, batch: int = 2, seed: int = 0
     x = inputs_for(graph, T=steps, B=batch, rng=seed)
     _, expected = interpret(graph, x, record=list(graph.ops))
     outputs, recorded = artifact.run(x, tuple(graph.ops))
-    assert set(recorded) == set(graph.ops)
-    spikes = 0
-    for name, value in expected.items():
-        got = recorded[name]
-        assert (got.shape, got.dtype) == (value.shape, np.float64), name
-        if graph[name].spiking:
-            np.testing.assert_array_equal(got, value, err_msg=f"spikes of {name}")
-            spikes += int(value.sum())
-        else:
-            np.testing.assert_allclose(got, value, rtol=1e-9, atol=1e-9, err_msg=name)
+    spikes = same_values(graph, recorded, expected, "onnx")
     for name in graph.outputs:
         np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-9, atol=1e-9)
     single = {name: value.astype(np.float32) for name, value in x.items()}
