@@ -36,10 +36,11 @@ from unittest.mock import MagicMock
 import numpy as np
 
 import snnir
-from snnir.backends.xylo.network import read_network
+from snnir.backends.xylo.mapping import READING
 from snnir.backends.xylo.parts import constant_drive
 from snnir.graph import Edge, Graph
 from snnir.ops import CubaLIF, Input, Linear, Op, Output
+from snnir.projections import read_network
 from snnir.semantics import Semantics
 from snnir.simulators.xylo import XyloSpec, simulate
 
@@ -140,7 +141,7 @@ def rockpool_spec(graph: Graph, method: str) -> XyloSpec:
     from rockpool.transform import quantize_methods
 
     mapper = importlib.import_module("rockpool.devices.xylo.syns65302").mapper
-    known = read_network(graph)
+    known = read_network(graph, READING)
     dt = graph.semantics.dt
     layers: list[Any] = []
     for name, population in known.populations.items():

@@ -20,7 +20,7 @@ FLOORS = (
     {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
     {"diffusion"},
-    {"pipeline", "passes", "cost", "operations", "draw", "verify_passes"},
+    {"pipeline", "passes", "cost", "operations", "draw", "verify_passes", "projections", "lags"},
     {"target", "rules"},
     {"nn"},
     {"frontends", "backends", "models"},

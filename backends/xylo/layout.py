@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from snnir.backends.xylo.chip import Chip
-from snnir.backends.xylo.network import Network
 from snnir.errors import Violation
 from snnir.ops import Array
+from snnir.projections import Network
 from snnir.semantics import Semantics
 
 Matrix = Literal["in", "rec", "out"]

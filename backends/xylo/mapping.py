@@ -15,12 +15,14 @@ import numpy as np
 
 from snnir.backends.xylo.chip import Chip
 from snnir.backends.xylo.layout import Block, Feed, Kind, Matrix, Plan, Wire
-from snnir.backends.xylo.network import Projection, read_network
 from snnir.backends.xylo.parts import needs_driver
-from snnir.backends.xylo.timing import timing
 from snnir.errors import Violation
 from snnir.graph import Graph
+from snnir.lags import timing
+from snnir.projections import Projection, Reading, read_network
 from snnir.target import allowed
+
+READING = Reading("xylo", room="at most 1000 neurons, 16 input channels")
 
 _plans: WeakKeyDictionary[Graph, dict[str, Plan]] = WeakKeyDictionary()
 
@@ -66,7 +68,7 @@ class _Planner:
         self.chip = chip
         self.graph = graph
         self.semantics = graph.semantics
-        self.network = read_network(graph)
+        self.network = read_network(graph, READING)
         self.faults: list[Violation] = []
         populations = self.network.populations
         known = [n for n, p in populations.items() if p.rule is not None]
@@ -87,6 +89,7 @@ class _Planner:
                 for p in self.network.projections
                 if p.target in self.network.populations
             ],
+            prefix=READING.prefix,
         )
         self.between = self.timing.projections
 

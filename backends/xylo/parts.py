@@ -26,8 +26,8 @@ from __future__ import annotations
 import numpy as np
 
 from snnir.backends.xylo.chip import MAX_DASH
-from snnir.backends.xylo.network import Network
 from snnir.ops import Array
+from snnir.projections import Network
 from snnir.semantics import Decay, Semantics
 
 DRIVER_BIAS = 100

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3, IMU, MAX_EVENTS, MAX_SPIKES, Chip
-from snnir.backends.xylo.network import LINEAR_OPS
 from snnir.backends.xylo.rules import MEANING, ROOM, bind
 from snnir.ops import IF, LIF, CubaLIF, Delay, Input, Output
+from snnir.projections import LINEAR_OPS
 from snnir.semantics import Semantics
 from snnir.target import Target
 

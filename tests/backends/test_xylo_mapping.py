@@ -9,11 +9,11 @@ import pytest
 
 from snnir.backends.xylo import XYLO_AUDIO2, XYLO_AUDIO3, XYLO_IMU
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3
-from snnir.backends.xylo.mapping import plan
-from snnir.backends.xylo.network import read_network
+from snnir.backends.xylo.mapping import READING, plan
 from snnir.graph import Edge, Graph, chain
 from snnir.interpreter import interpret
 from snnir.ops import LIF, Affine, AvgPool2d, Conv2d, Delay, Flatten, Input, Linear, Output, Scale, Slice
+from snnir.projections import read_network
 from tests.backends.xylo_nets import DT, SOFT, Array, affine, count_error, cuba, layers, lif, linear, spikes, wired
 
 RNG = np.random.default_rng(1)
@@ -40,7 +40,7 @@ def test_everything_linear_between_populations_becomes_one_matrix_and_one_bias()
     }
     edges = ("in > conv > pool > flat > scale > dense > n", "in > flat2 > side > n", "n > w > o > out")
     graph = wired(ops, *edges)
-    network = read_network(graph)
+    network = read_network(graph, READING)
     (projection,) = network.into("n")
     assert (projection.source, projection.delay, projection.weight.shape) == ("in", 0, (16, 5))
     # The same ops, read by an output instead of neurons, through the interpreter.
@@ -58,13 +58,15 @@ def test_everything_linear_between_populations_becomes_one_matrix_and_one_bias()
 def test_delays_and_latencies_are_read_per_projection() -> None:
     ops = {"in": Input(shape=(3,)), "n": cuba(3), "d": Delay(delay=np.array([0, DT, 2 * DT])), "w": linear(RNG, 3, 3)}
     ops |= {"o": cuba(3), "out": Output()}
-    network = read_network(wired(ops, "in > n > d > w > o > out", "n > o"))
+    network = read_network(wired(ops, "in > n > d > w > o > out", "n > o"), READING)
     found = {p.delay: p.weight for p in network.into("o")}
     assert set(found) == {0, 1, 2}
     weight = np.asarray(ops["w"].weight).T  # type: ignore[union-attr]
     np.testing.assert_allclose(found[0], np.diag([1, 1, 1]) + weight * np.array([[1], [0], [0]]))
     np.testing.assert_allclose(found[2], weight * np.array([[0], [0], [1]]))
-    late = read_network(wired(ops, "in > n > d > w > o > out", semantics=SOFT.with_(latency_neuron=1, latency_input=2)))
+    late = read_network(
+        wired(ops, "in > n > d > w > o > out", semantics=SOFT.with_(latency_neuron=1, latency_input=2)), READING
+    )
     assert {p.delay for p in late.into("o")} == {1, 2, 3}
     assert {p.delay for p in late.into("n")} == {2}
 

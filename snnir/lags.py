@@ -1,9 +1,10 @@
 """When everything happens: the steps by which each population runs late against the source network.
 
-Input reaches hidden neurons in the same step; every connection from a neuron takes one step, whatever it takes in the
-source. So lag(target) >= lag(source) + 1 - delay, with inputs at -1: the lags are the longest paths. A connection that
-then arrives too early has *slack*, and is held back by as many relays. Only a loop whose connections take longer here
-than in the source cannot be mended.
+On the chip every connection from a neuron takes one step, whatever it takes in the source. So
+lag(target) >= lag(source) + 1 - delay: the lags are the longest paths. Inputs are at -1 where they reach neurons in the
+same step (Xylo), at 0 where their connections take a step, too (Loihi). A connection that then arrives too early has
+*slack*, and is held back by as many steps. Only a loop whose connections take longer here than in the source cannot be
+mended.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from snnir.backends.xylo.network import Projection
 from snnir.errors import Violation
+from snnir.projections import Projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Timing:
 
     Attributes:
         projections: between inputs and populations; those of slow loops with the steps they lack.
-        lags: of inputs (-1) and populations. Some may be negative: the chip would be ahead of the source.
+        lags: of inputs and populations. Some may be negative: the chip would be ahead of the source.
         slow_loops: the loops that cannot keep their time.
     """
 
@@ -39,18 +40,32 @@ class Timing:
         return f"{p.source}~{slack}" if slack else p.source
 
 
-def timing(inputs: Sequence[str], populations: Sequence[str], projections: Sequence[Projection]) -> Timing:
-    """The lags that `projections` between inputs and populations demand."""
+def timing(
+    inputs: Sequence[str],
+    populations: Sequence[str],
+    projections: Sequence[Projection],
+    *,
+    prefix: str,
+    input_lag: int = -1,
+    least: int | None = None,
+) -> Timing:
+    """The lags that `projections` between inputs and populations demand.
+
+    Args:
+        inputs, populations: names; projections: between them.
+        prefix: of the rule that slow loops break.
+        input_lag: of inputs. least: of populations; None where the chip may be ahead.
+    """
     between = list(projections)
     fed = {p.target for p in between}
-    start: dict[str, int | None] = {name: None if name in fed else 0 for name in populations}
-    start.update(dict.fromkeys(inputs, -1))
+    start: dict[str, int | None] = {name: least if name in fed else 0 for name in populations}
+    start.update(dict.fromkeys(inputs, input_lag))
     slow: list[Violation] = []
     while True:
         lag = dict(start)
         loop = _relax(lag, between, len(populations))
         if loop:
-            slow.append(_mend(loop, between))
+            slow.append(_mend(loop, between, f"{prefix}-loop"))
             continue
         idle = next((name for name in populations if lag[name] is None), None)
         if idle is None:
@@ -77,14 +92,14 @@ def _relax(lag: dict[str, int | None], between: Sequence[Projection], count: int
     return [cause[name] for name in seen[seen.index(moved) :]][::-1]
 
 
-def _mend(loop: Sequence[Projection], between: list[Projection]) -> Violation:
+def _mend(loop: Sequence[Projection], between: list[Projection], rule: str) -> Violation:
     """Gives the latest projection of a slow loop the steps that are missing, in place; and says what was wrong."""
     steps, path = sum(p.delay for p in loop), [p.source for p in loop]
     missing = len(loop) - steps
     late = max(loop, key=lambda p: p.delay)
     between[between.index(late)] = Projection(late.source, late.target, late.delay + missing, late.weight)
     return Violation(
-        "xylo-loop",
+        rule,
         f"a spike takes {steps} step{'s' if steps != 1 else ''} around the loop {' -> '.join([*path, path[0]])} in the "
         f"network, but {len(loop)} on the chip, one per connection",
         where=path[0],

@@ -1,6 +1,6 @@
 """What a graph means to a chip that knows only neurons and weights: populations, and dense matrices between them.
 
-Everything linear between two spiking populations (dense, convolution, pooling, scaling, reshaping, concatenation, sums
+Everything linear between two populations (dense, convolution, pooling, scaling, reshaping, concatenation, sums
 of parallel paths) is one matrix per delay. It is found by sending unit vectors through the graph's own ops, so it holds
 for every linear op that the interpreter knows.
 """
@@ -19,7 +19,7 @@ from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
 from snnir.interpreter.run import edge_lags
 from snnir.interpreter.stateless import STATELESS
-from snnir.ops import Array, CubaLIF, Delay, Op, Output, Shape, SpikingNeuron
+from snnir.ops import Array, Constant, CubaLI, CubaLIF, Delay, Neuron, Op, Output, Shape, SpikingNeuron
 
 LINEAR_OPS: frozenset[type[Op]] = frozenset(kind for kind in STATELESS if kind.linear and kind is not Output)
 """The ops without state that are linear in every port, so that paths of them are matrices."""
@@ -30,10 +30,10 @@ _MATRIX = 1 << 26  # elements of a matrix beyond which no chip of this family co
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """A spiking op: `size` neurons, coefficients of one step as flat arrays (None while dt is not known)."""
+    """An op of neurons: `size` of them, coefficients of one step as flat arrays (None while dt is not known)."""
 
     name: str
-    op: SpikingNeuron
+    op: Neuron
     shape: Shape
     rule: Recurrence | None
 
@@ -43,8 +43,8 @@ class Population:
 
     @property
     def current_based(self) -> bool:
-        """Whether it has a synaptic current of its own (CubaLIF); otherwise input acts on the membrane at once."""
-        return isinstance(self.op, CubaLIF)
+        """Whether it has a synaptic current of its own; otherwise input acts on the membrane at once."""
+        return isinstance(self.op, (CubaLIF, CubaLI))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +66,11 @@ class Network:
 
     Attributes:
         inputs: input name -> number of channels, in graph order.
-        populations: spiking op name -> population, in graph order.
+        populations: op name -> population, in graph order.
         outputs: output name -> shape.
         projections: grouped by target, then source, then delay; none twice.
-        bias: target name -> the constant (targets,) that arrives with every step.
+        constants: target name -> onset -> the constant (targets,) that arrives with every step from that one on. (The
+            bias of an op behind a Delay comes late.)
         faults: why it could not be read completely.
         complete: whether there are projections; otherwise only sizes are known.
     """
@@ -78,9 +79,15 @@ class Network:
     populations: Mapping[str, Population]
     outputs: Mapping[str, Shape]
     projections: tuple[Projection, ...]
-    bias: Mapping[str, Array]
+    constants: Mapping[str, Mapping[int, Array]]
     faults: tuple[Violation, ...]
     complete: bool
+
+    @property
+    def bias(self) -> dict[str, Array]:
+        """Target name -> the constant (targets,) that arrives with every step in the end."""
+        total = {name: sum(parts.values(), np.zeros(1)) for name, parts in self.constants.items()}
+        return {name: value for name, value in total.items() if value.any()}
 
     def into(self, target: str) -> tuple[Projection, ...]:
         """The projections that end at `target`."""
@@ -91,52 +98,73 @@ class Network:
         return self.inputs[name] if name in self.inputs else self.populations[name].size
 
 
-_read: WeakKeyDictionary[Graph, Network] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Reading:
+    """How a target wants to see networks.
+
+    Attributes:
+        prefix: of the rules that faults name.
+        neurons: the ops that are populations; the chip's neurons can do them.
+        room: what the chip holds, for networks whose matrices would be too large to look at.
+    """
+
+    prefix: str
+    neurons: tuple[type[Neuron], ...] = (SpikingNeuron,)
+    room: str = ""
 
 
-def read_network(graph: Graph) -> Network:
+_read: WeakKeyDictionary[Graph, dict[Reading, Network]] = WeakKeyDictionary()
+
+
+def read_network(graph: Graph, reading: Reading) -> Network:
     """The populations and projections of a sound graph. The answer is kept with the graph.
 
     Never raises for a network that does not fit: what cannot be read is in `faults`.
     """
-    if graph not in _read:
-        _read[graph] = _Reader(graph).network()
-    return _read[graph]
+    known = _read.setdefault(graph, {})
+    if reading not in known:
+        known[reading] = _Reader(graph, reading).network()
+    return known[reading]
 
 
 class _Reader:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, reading: Reading) -> None:
         self.graph = graph
+        self.reading = reading
         self.faults: list[Violation] = []
         self.lags = edge_lags(graph, graph.semantics)[0]
-        self.between = [n for n, op in graph.ops.items() if type(op) in LINEAR_OPS or isinstance(op, (Delay, Output))]
+        self.between = [
+            n for n, op in graph.ops.items() if type(op) in LINEAR_OPS or isinstance(op, (Delay, Output, Constant))
+        ]
         self.delays: dict[str, Array] = {}
         self.zero: dict[str, Array] = {}
 
     def network(self) -> Network:
         graph = self.graph
-        populations = {n: self._population(n, op) for n, op in graph.ops.items() if isinstance(op, SpikingNeuron)}
+        populations = {
+            n: self._population(n, op) for n, op in graph.ops.items() if isinstance(op, self.reading.neurons)
+        }
         inputs = {n: prod(graph.shapes[n]) for n in graph.inputs}
         outputs = {n: graph.shapes[n] for n in graph.outputs}
         self.targets = {*populations, *outputs}
         found: list[Projection] = []
-        bias: dict[str, Array] = {}
+        constants: dict[str, dict[int, Array]] = {}
         sizes = {**inputs, **{n: p.size for n, p in populations.items()}}
         complete = False
         largest = max(sizes[n] for n in sizes) if sizes else 0
         if largest * max((p.size for p in populations.values()), default=0) > _MATRIX:
             where = max(sizes, key=lambda n: sizes[n])
             what = f"{sizes[where]} neurons or channels: too large to look at its connections"
-            self.faults.append(Violation("xylo-size", what, where, expected="at most 1000 neurons, 16 input channels"))
+            self.faults.append(Violation(f"{self.reading.prefix}-size", what, where, expected=self.reading.room))
         elif complete := self._prepared():
             for name in sizes:
                 found += self._projections(name, sizes[name])
-            bias = self._biases()
+            constants = self._constants()
         position = {name: i for i, name in enumerate(graph.ops)}
         found.sort(key=lambda p: (position[p.target], position[p.source], p.delay))
-        return Network(inputs, populations, outputs, tuple(found), bias, tuple(self.faults), complete)
+        return Network(inputs, populations, outputs, tuple(found), constants, tuple(self.faults), complete)
 
-    def _population(self, name: str, op: SpikingNeuron) -> Population:
+    def _population(self, name: str, op: Neuron) -> Population:
         shape = self.graph.shapes[name]
         try:
             rule = recurrence(op, self.graph.semantics)
@@ -160,7 +188,8 @@ class _Reader:
         if not nx.is_directed_acyclic_graph(structure):
             loop = [a for a, _ in nx.find_cycle(structure)]
             what = f"the cycle {' -> '.join([*loop, loop[0]])} holds delays but no neuron"
-            self.faults.append(Violation("xylo-delay-loop", what, loop[0], hint="every loop needs a spiking neuron"))
+            rule = f"{self.reading.prefix}-delay-loop"
+            self.faults.append(Violation(rule, what, loop[0], hint="every loop needs a spiking neuron"))
             return False
         rank = {n: i for i, n in enumerate(graph.ops)}
         self.order = list(nx.lexicographical_topological_sort(structure, key=lambda n: rank[n]))
@@ -171,7 +200,10 @@ class _Reader:
                     self.delays[name] = np.broadcast_to(delay_steps(op, graph.semantics), graph.shapes[name])
                 except CompileError as error:
                     self._fault(error)
-            elif not isinstance(op, Output):
+            elif isinstance(op, Constant) and op.series:
+                what, hint = "its values change from step to step", "make it an input"
+                self.faults.append(Violation(f"{self.reading.prefix}-series", what, name, hint=hint))
+            elif not isinstance(op, (Output, Constant)):
                 blank = [np.zeros((1, *graph.shapes[self._feeder(name, port)])) for port in op.ports]
                 self.zero[name] = STATELESS[type(op)](op, *blank)
         return not any(isinstance(graph[n], Delay) and n not in self.delays for n in self.order)
@@ -258,19 +290,43 @@ class _Reader:
 
     # -- constants -------------------------------------------------------------------------------------------------
 
-    def _biases(self) -> dict[str, Array]:
-        """What arrives at every target while nothing spikes."""
-        values: dict[str, Array] = {}
+    def _constants(self) -> dict[str, dict[int, Array]]:
+        """What arrives at every target while nothing spikes, by the step from which it does.
+
+        A bias is there from the start, over late edges too (`Semantics.recurrent_bias_at_start`), which is written as
+        onset -1 on the way. A Delay, whose line is empty at first, gives it a beginning; so does a late Constant.
+        """
+        early = -1 if self.graph.semantics.recurrent_bias_at_start else 0
+        arriving: dict[tuple[str, str], dict[int, Array]] = {}
         for name in self.order:
             op = self.graph[name]
             if isinstance(op, Output):
                 continue
-            arriving = [self._constant(name, port, values) for port in op.ports]
-            values[name] = arriving[0] if isinstance(op, Delay) else STATELESS[type(op)](op, *arriving)
-        bias = {name: self._constant(name, "input", values).reshape(-1) for name in self.targets}
-        return {name: value for name, value in bias.items() if value.any()}
+            given = {port: arriving[name, port] for port in op.ports if (name, port) in arriving}
+            if isinstance(op, Constant):
+                values = {0: op.value.astype(np.float64)[None]}
+            elif isinstance(op, Delay):
+                values = self._delayed(name, _merged(given.get("input", {})))
+            else:
+                values = self._through(name, given) if given else {}
+                values[early] = values.get(early, 0) + self.zero[name]
+            for edge in self.graph.outgoing[name]:
+                lag = self.lags.get(edge, 0)
+                for onset, value in values.items():
+                    slot = arriving.setdefault((edge.target, edge.port), {})
+                    at = onset + lag if onset >= 0 else onset
+                    slot[at] = slot.get(at, 0) + value
+        found: dict[str, dict[int, Array]] = {}
+        for target in self.targets:
+            values = _merged(arriving.get((target, "input"), {}))
+            flat = {onset: np.asarray(value).reshape(-1) for onset, value in values.items() if np.any(value)}
+            found.update({target: flat} if flat else {})
+        return found
 
-    def _constant(self, name: str, port: str, values: Mapping[str, Array]) -> Array:
-        edges = [e for e in self.graph.incoming[name] if e.port == port]
-        total = np.zeros((1, *self.graph.shapes[edges[0].source]))
-        return sum((values[e.source] for e in edges if e.source in values), total)
+
+def _merged(values: Mapping[int, Array]) -> dict[int, Array]:
+    """Constants by onset; one that was always there begins at step 0."""
+    merged: dict[int, Array] = {}
+    for onset, value in values.items():
+        merged[max(onset, 0)] = merged.get(max(onset, 0), 0) + value
+    return merged
