@@ -9,7 +9,8 @@ Counting rules, the same for a bound and for a measurement:
   window) it is an accumulate (AC), once per event; where other numbers arrive it is a multiply-accumulate (MAC), once
   per value that is not 0. Biases are not counted. (Lemaire et al., "An analytical estimation of spiking neural networks
   energy efficiency", ICONIP 2022, count in the same way.)
-* Several edges into one port are several arrivals: each brings its own events.
+* Several edges into one port are several arrivals: each brings its own events. Numbers that meet there are added (an
+  accumulate each) and then multiplied once.
 
 Without a measurement every neuron gives one event per step, which bounds from above; `measure` runs the interpreter on
 recorded input and counts. All figures are per step of the graph's input and per element of the batch.
@@ -147,9 +148,9 @@ def cost(graph: Graph, activity: Activity | None = None) -> Cost:
     Raises:
         CompileError: shapes do not fit, or a Delay's time step is unknown.
     """
-    shapes, pace = graph.shapes, _pace(graph)
+    shapes, paces = graph.shapes, pace(graph)
     sends = activity if activity is not None else bound(graph)
-    rows = tuple(_row(graph, name, shapes, pace[name], sends, activity is not None) for name in graph.ops)
+    rows = tuple(_row(graph, name, shapes, paces[name], sends, activity is not None) for name in graph.ops)
     arrays = {_identity(array): array for op in graph.ops.values() for array in _arrays(op)}
     return Cost(
         rows, activity is not None, sum(a.size for a in arrays.values()), sum(a.nbytes for a in arrays.values())
@@ -213,19 +214,12 @@ def fan_out(op: Op, arriving: Shape) -> Array | None:
 # -- one op --------------------------------------------------------------------------------------------------------
 
 
-def _row(graph: Graph, name: str, shapes: Mapping[str, Shape], pace: Fraction, sends: Activity, measured: bool) -> Row:
+def _row(graph: Graph, name: str, shapes: Mapping[str, Shape], times: Fraction, sends: Activity, measured: bool) -> Row:
     op, shape = graph[name], shapes[name]
-    synapses, acs, macs = 0, 0.0, 0.0
-    incoming = graph.incoming[name]
-    reached = fan_out(op, shapes[incoming[0].source]) if incoming else None
-    if reached is not None:
-        synapses = int(reached.sum())
-        for edge in incoming:
-            operations = float((reached * sends.rate.get(edge.source, 1.0)).sum()) * float(pace)
-            if edge.source in sends.events:
-                acs += operations
-            else:
-                macs += operations
+    reached = [(port, fan_out(op, shapes[source])) for port, source in _feeders(graph, name)]
+    synapses = sum(int(reach.sum()) for _, reach in reached if reach is not None)
+    crossing = [arrivals(graph, name, port, sends) for port, reach in reached if reach is not None]
+    acs, macs = (float(times) * sum(both[k] for both in crossing) for k in range(2))
     rate = float(np.mean(sends.rate[name])) if measured and name in sends.events and name in sends.rate else None
     return Row(
         name=name,
@@ -240,6 +234,28 @@ def _row(graph: Graph, name: str, shapes: Mapping[str, Shape], pace: Fraction, s
         weight_bytes=sum(array.nbytes for array in _arrays(op)),
         state_bytes=_states(graph, op, shape) * STATE_BYTES[graph.semantics.number_format],
     )
+
+
+def arrivals(graph: Graph, name: str, port: str, sends: Activity) -> tuple[float, float]:
+    """Accumulates and multiply-accumulates that one step causes at one port of an op: the rule above."""
+    sources = [e.source for e in graph.incoming[name] if e.port == port]
+    reached = fan_out(graph[name], graph.shapes[sources[0]]) if sources else None
+    if reached is None:
+        return 0.0, 0.0
+    acs = sum(float((reached * sends.rate.get(s, 1.0)).sum()) for s in sources if s in sends.events)
+    numbers = [sends.rate.get(s, np.ones(())) for s in sources if s not in sends.events]
+    if not numbers:
+        return acs, 0.0
+    macs = float((reached * np.max(np.broadcast_arrays(*numbers), axis=0)).sum())
+    return acs + float((len(numbers) - 1) * reached.size), macs
+
+
+def _feeders(graph: Graph, name: str) -> list[tuple[str, str]]:
+    """The ports of an op that something feeds, each with one of its sources."""
+    first: dict[str, str] = {}
+    for edge in graph.incoming[name]:
+        first.setdefault(edge.port, edge.source)
+    return list(first.items())
 
 
 def _arrays(op: Op) -> list[Array]:
@@ -298,18 +314,18 @@ def _whole(value: Array) -> bool:
     return bool((value >= 0).all() and (value == np.rint(value)).all())
 
 
-def _pace(graph: Graph) -> dict[str, Fraction]:
+def pace(graph: Graph) -> dict[str, Fraction]:
     """Steps that each op takes per step of the graph's input: Repeat multiplies them, TemporalMean divides."""
-    pace: dict[str, Fraction] = {}
+    found: dict[str, Fraction] = {}
     for name in schedule(graph).order:
         op = graph[name]
-        before = next((pace[e.source] for e in graph.incoming[name] if e.source in pace), Fraction(1))
+        before = next((found[e.source] for e in graph.incoming[name] if e.source in found), Fraction(1))
         if isinstance(op, ops.Repeat):
             before *= op.steps
         elif isinstance(op, ops.TemporalMean):
             before /= op.steps
-        pace[name] = before
-    return pace
+        found[name] = before
+    return found
 
 
 # -- fan-out through windows ---------------------------------------------------------------------------------------

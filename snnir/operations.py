@@ -23,7 +23,7 @@ from math import prod
 import numpy as np
 
 from snnir import ops
-from snnir.cost import Activity, bound, fan_out
+from snnir.cost import Activity, arrivals, bound, fan_out, pace
 from snnir.graph import Graph
 from snnir.ops import Array, Op, Shape
 
@@ -87,40 +87,33 @@ def per_image(graph: Graph, steps: int, activity: Activity) -> ImageCost:
     Raises:
         CompileError: shapes do not fit.
     """
-    ours = papers = Operations()
-    shapes = graph.shapes
+    ours, papers = sum(by_op(graph, activity).values(), Operations()), Operations()
+    shapes, paces = graph.shapes, pace(graph)
     skipped = {name for name in graph.ops if _resamples(graph, name)}
     adds = muls = 0.0
     for name, op in graph.ops.items():
-        for port in op.ports:
-            ours += _at_port(graph, name, port, activity)
+        often = float(paces[name])
         if isinstance(op, ops.Neuron):
-            adds += prod(shapes[name])
-            if op.spiking:
-                muls += prod(shapes[name]) - float(np.broadcast_to(activity.rate[name], shapes[name]).sum())
-            else:
-                muls += prod(shapes[name])
+            adds += often * prod(shapes[name])
+            spikes = float(np.broadcast_to(activity.rate[name], shapes[name]).sum()) if op.spiking else 0.0
+            muls += often * (prod(shapes[name]) - spikes)
         if isinstance(op, WEIGHTED) and name not in skipped:
             for sent, shape, wider in _arriving(graph, name, skipped, activity.events):
                 events = sent in activity.events
                 spikes = float(np.broadcast_to(activity.rate.get(sent, np.ones(())), shape).sum())
-                papers += paper_rule(op, shape, shapes[name], spikes if events else None, wider)
+                papers += paper_rule(op, shape, shapes[name], spikes if events else None, wider).times(often)
     return ImageCost(ours.times(steps), papers.times(steps), adds * steps, muls * steps)
 
 
-def _at_port(graph: Graph, name: str, port: str, activity: Activity) -> Operations:
-    """What arrives at one port of an op, by our rule."""
-    sources = [e.source for e in graph.incoming[name] if e.port == port]
-    reached = fan_out(graph[name], graph.shapes[sources[0]]) if sources else None
-    if reached is None:
-        return Operations()
-    events = [s for s in sources if s in activity.events]
-    acs = sum(float((reached * activity.rate.get(s, 1.0)).sum()) for s in events)
-    numbers = [activity.rate.get(s, np.ones(())) for s in sources if s not in activity.events]
-    if not numbers:
-        return Operations(acs=acs)
-    macs = float((reached * np.max(np.broadcast_arrays(*numbers), axis=0)).sum())
-    return Operations(acs=acs + (len(numbers) - 1) * reached.size, macs=macs)
+def by_op(graph: Graph, activity: Activity) -> dict[str, Operations]:
+    """Op name -> its operations per step of the graph's input, by our rule; every op, in graph order."""
+    paces = pace(graph)
+    return {
+        name: sum((Operations(*arrivals(graph, name, port, activity)) for port in op.ports), Operations()).times(
+            float(paces[name])
+        )
+        for name, op in graph.ops.items()
+    }
 
 
 def our_rule(op: Op, arriving: Shape, rate: float | Array | None) -> Operations:
