@@ -22,7 +22,7 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.bench-ready
+bench: .venv/.ready
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/xylo_simulator.py
 	$(BIN)/python benchmarks/xylo_quantisation.py
@@ -38,13 +38,8 @@ TORCH := torch==2.13.0
 	test -L snnir/backends || { echo "snnir/backends must be a symbolic link (git config core.symlinks true)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)'
-	$(PIP) '$(TORCH)' --editable '.[dev]' loguru requests SciencePlots tqdm
+	$(PIP) '$(TORCH)' --editable '.[dev]' rockpool==3.1.0 loguru requests SciencePlots tqdm
 	$(PIP) --no-deps norse==1.1.0 spikingjelly==2.0.0
-	touch $@
-
-# Rockpool is only compared with in a benchmark.
-.venv/.bench-ready: .venv/.ready
-	$(PIP) '$(TORCH)' rockpool==3.1.0
 	touch $@
 
 clean:

@@ -24,6 +24,7 @@ BACKENDS: dict[str, str] = {
     "torch": "snnir.backends.torch:TORCH",
     "norse": "snnir.backends.norse:NORSE",
     "snntorch": "snnir.backends.snntorch:SNNTORCH",
+    "rockpool": "snnir.backends.rockpool:ROCKPOOL",
     "nir": "snnir.backends.nir:NIR",
     "onnx": "snnir.backends.onnx:ONNX",
     "xylo-audio2": "snnir.backends.xylo:XYLO_AUDIO2",

@@ -82,3 +82,14 @@ class Semantics:
 
 NIR_SEMANTICS = Semantics()
 """How snnir reads a NIR file: forward Euler, synapse first, strict comparison, reset to v_reset."""
+
+ROCKPOOL_SEMANTICS = Semantics(
+    decay="exponential",
+    gain="unit",
+    comparison=">=",
+    reset="subtract",
+    spikes_per_step=None,
+    start="zero",
+)
+"""What Rockpool's layers do (LIFTorch, LIFNeuronTorch, ExpSynTorch): states decay by e^(-dt/tau) and inputs add in full,
+as many spikes as the threshold fits into the membrane, each subtracting it."""

@@ -125,7 +125,7 @@ def test_only_nn_and_the_pytorch_parts_import_torch() -> None:
 
 @pytest.mark.parametrize("statement", ["import snnir", "import snnir.compiler", "import snnir.cli"])
 def test_imports_stay_light(statement: str) -> None:
-    heavy = ["torch", "networkx", "h5py", "scipy", "norse", "snntorch", "samna", "matplotlib", "onnx"]
+    heavy = ["torch", "networkx", "h5py", "scipy", "norse", "snntorch", "rockpool", "samna", "matplotlib", "onnx"]
     code = f"{statement}\nimport sys\nprint([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"

@@ -42,6 +42,10 @@ class NorseDialect:
             name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))
         return Layer(call(name, **n.arguments(op, writer.options())), uses=writer.uses(), own="; ".join(writer.own))
 
+    def stateless(self, op: Op, classes: Classes) -> Layer | None:
+        """None: plain PyTorch."""
+        return None
+
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """See `Dialect`."""
         method, alpha, own = _method(op, classes)

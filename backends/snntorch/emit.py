@@ -46,6 +46,10 @@ class SnnTorchDialect:
         options = {"spike_grad": _spike_grad(op, classes)} if writer.spiking else {}
         return Layer(call(name, **n.arguments(op, options)), uses=writer.uses, own=writer.own)
 
+    def stateless(self, op: Op, classes: Classes) -> Layer | None:
+        """None: plain PyTorch."""
+        return None
+
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """See `Dialect`."""
         options = {"spike_grad": _spike_grad(op, classes)}

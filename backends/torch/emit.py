@@ -47,6 +47,10 @@ class TorchDialect:
             options["in_place"] = "True"
         return Layer(call(name, **n.arguments(op, options)), uses="kernels.step" if stepwise else "kernels.run")
 
+    def stateless(self, op: Op, classes: Classes) -> Layer | None:
+        """None: plain PyTorch."""
+        return None
+
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")

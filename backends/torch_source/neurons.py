@@ -44,6 +44,10 @@ class Dialect(Protocol):
         """A population; `stepwise` on a cycle; `fresh` where nobody else reads its input."""
         ...
 
+    def stateless(self, op: Op, classes: Classes) -> Layer | None:
+        """The framework's own layer for an op without a membrane; None where it is written as in plain PyTorch."""
+        ...
+
     def threshold(self, op: Threshold, semantics: Semantics, classes: Classes) -> Layer:
         """The step function."""
         ...

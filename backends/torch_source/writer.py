@@ -58,7 +58,8 @@ def _layers(graph: Graph, dialect: Dialect, classes: Classes) -> dict[str, Layer
         elif isinstance(op, ops.Threshold):
             layers[name] = dialect.threshold(op, graph.semantics, classes)
         else:
-            layers[name] = stateless(op, _arriving(graph, name), name in stepwise, classes)
+            theirs = dialect.stateless(op, classes)
+            layers[name] = theirs or stateless(op, _arriving(graph, name), name in stepwise, classes)
     return layers
 
 
