@@ -51,6 +51,7 @@ def run(case, record=("spikes", "u", "v")):
     """One case in Lava's fixed_pt models: its traces, and the seconds between start and end of the run."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.conv.process import Conv
     from lava.proc.dense.process import DelayDense, Dense
     from lava.proc.io.source import RingBuffer
     from lava.proc.lif.process import LIF, LIFReset
@@ -64,7 +65,7 @@ def run(case, record=("spikes", "u", "v")):
     for key, value in case.items():
         group, _, rest = key.partition(".")
         i, _, name = rest.partition(".")
-        if group in ("populations", "connections"):
+        if group in ("populations", "connections", "convolutions"):
             groups.setdefault((group, int(i)), {})[name] = value if value.ndim else value.item()
     outputs, targets, processes = {}, {}, []
     for key, value in case.items():
@@ -84,6 +85,21 @@ def run(case, record=("spikes", "u", "v")):
         outputs[p["name"]] = targets[p["name"]].s_out
         processes.append(targets[p["name"]])
     for (group, i), c in groups.items():
+        if group == "convolutions":
+            names = ("weights", "input_shape", "stride", "padding", "dilation")
+            weight, *numbers = (c[n].astype(int) for n in names)
+            shape, stride, padding, dilation = (tuple(n.tolist()) for n in numbers)
+            conv = Conv(
+                weight=weight,
+                input_shape=shape,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                groups=c["groups"],
+                num_message_bits=24 if c["graded"] else 0,
+            )
+            outputs[c["source"]].reshape(shape).connect(conv.s_in)
+            conv.a_out.flatten().connect(targets[c["target"]].a_in)
         if group != "connections":
             continue
         sparse, delayed = f"sparse.{i}" in case, bool(np.any(c["delays"]))

@@ -1,4 +1,4 @@
-"""Record what Lava gives for the networks of `tests.lava_oracle`, into tests/data/lava_traces.npz.
+"""Record what Lava gives for the networks of `tests.lava_regimes`, into tests/data/lava_traces.npz.
 
     SNNIR_LAVA_PYTHON=... python tests/record_lava.py
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.lava_oracle import RECORDED, draw_all, find_lava, run_lava
+from tests.lava_oracle import RECORDED, find_lava, run_lava
 from tests.lava_process import pack
+from tests.lava_regimes import draw_all
 
 
 def main() -> int:
