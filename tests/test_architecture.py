@@ -20,7 +20,7 @@ FLOORS = (
     {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
     {"diffusion"},
-    {"pipeline", "passes", "cost", "operations", "draw", "verify_passes", "projections", "lags"},
+    {"pipeline", "passes", "cost", "operations", "energy", "draw", "verify_passes", "projections", "lags"},
     {"target", "rules"},
     {"nn"},
     {"frontends", "backends", "models"},
@@ -100,7 +100,7 @@ def test_frontends_and_backends_keep_apart() -> None:
 
 
 # Files that stand below their siblings and serve several of them.
-SHARED = {"backends": {"torch_source"}, "frontends": {"torch_fx", "nir_file"}}
+SHARED = {"backends": {"torch_source"}, "frontends": {"torch_fx", "nir_file", "rockpool"}}
 
 
 def test_only_nn_and_the_pytorch_parts_import_torch() -> None:

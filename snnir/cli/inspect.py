@@ -18,16 +18,33 @@ from snnir.cli.common import (
     source_argument,
     source_option,
 )
+from snnir.cli.energy import Asked
 
 if TYPE_CHECKING:
     from snnir.cost import Cost
     from snnir.graph import Graph
+    from snnir.ops import Array
+
+
+def _target(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    from snnir.registry import backend_names
+
+    if value not in backend_names():
+        raise click.BadParameter(f"no target {value}; there are {', '.join(backend_names())}", context, parameter)
+    return value
 
 
 @click.command("inspect")
 @source_argument
 @npz_option("--input", "Recorded input: count the synaptic operations that it causes, instead of their bound.")
 @passes_option("Passes to run first.")
+@click.option("--energy", is_flag=True, help="Operations and energy of an inference, counted in a run.")
+@click.option("-t", "--target", callback=_target, metavar="T", help="--energy: count the spikes of this target's run.")
+@click.option("--calls", type=click.IntRange(1), metavar="K", help="--energy: denoising calls per image; default 50.")
+@click.option("--steps", type=click.IntRange(1), metavar="T", help="--energy: steps of made-up input; default 100.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="--energy: seed of made-up input; default 0.")
 @source_option
 @dt_option
 @format_option
@@ -36,6 +53,11 @@ def inspect_command(
     source: str,
     input: str | None,
     passes: str | None,
+    energy: bool,
+    target: str | None,
+    calls: int | None,
+    steps: int | None,
+    seed: int | None,
     source_options: dict[str, Any],
     dt: float | None,
     output_format: str,
@@ -44,11 +66,18 @@ def inspect_command(
 
     Synaptic operations are per step: accumulates (AC) where spikes arrive, multiply-accumulates (MAC) where other
     numbers do. Without --input every neuron counts as one spike per step, an upper bound.
+
+    --energy runs the network, on --input or on made-up input (a denoising network samples images), and gives per
+    inference, and per image, what every op takes: docs/energy.md.
     """
     from snnir.cost import cost, measure
 
+    if not energy:
+        _only_with_energy(target=target, calls=calls, steps=steps, seed=seed)
     graph = load_source(source, dt, source_options, passes)
     recorded = read_arrays(input, graph)
+    if energy:
+        return _energy(source, graph, recorded, Asked(target, calls, steps, seed or 0), output_format)
     activity = None
     if recorded is not None:
         with progress("running the network"):
@@ -60,6 +89,29 @@ def inspect_command(
         print_json("inspect", _document(source, graph, found))
     else:
         _print(source, graph, found)
+    return 0
+
+
+def _only_with_energy(**options: object) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise click.UsageError(f"--{given[0]} belongs to --energy")
+
+
+def _energy(source: str, graph: Graph, recorded: dict[str, Array] | None, asked: Asked, output_format: str) -> int:
+    from rich.text import Text
+
+    from snnir.cli.energy import document, measured, print_energy
+    from snnir.cli.show import console, print_json
+    from snnir.cost import cost
+
+    found, run = measured(graph, recorded, asked)
+    if output_format == "json":
+        print_json("inspect", {**_document(source, graph, cost(graph, run.activity)), "energy": document(found, asked)})
+        return 0
+    out = console()
+    out.print(Text(_heading(source, graph)))
+    print_energy(found, asked, out)
     return 0
 
 
@@ -94,9 +146,7 @@ def _print(source: str, graph: Graph, found: Cost) -> None:
     from snnir.draw.view import shape_text
 
     out = console()
-    ends = [", ".join(f"{n} ({shape_text(graph.shapes[n])})" for n in names) for names in (graph.inputs, graph.outputs)]
-    out.print(Text(f"{source}: {ends[0] or 'no input'} -> {ends[1]}; {len(graph)} ops, {len(graph.edges)} edges"))
-    out.print(Text(f"semantics: {_semantics(graph)}"))
+    out.print(Text(_heading(source, graph)))
     operations = "ops/step" if found.measured else "ops/step (bound)"
     numbers = ("parameters", "neurons", "synapses", operations, *(("rate",) if found.measured else ()), "memory")
     listing = table("op", "kind", "shape", *numbers, right=numbers)
@@ -130,6 +180,14 @@ def _print(source: str, graph: Graph, found: Cost) -> None:
         out.print(
             Text(f"a sampler of {crossing['calls']} denoising calls: {crossing['edges']} edges between calls, {what}")
         )
+
+
+def _heading(source: str, graph: Graph) -> str:
+    from snnir.draw.view import shape_text
+
+    ends = [", ".join(f"{n} ({shape_text(graph.shapes[n])})" for n in names) for names in (graph.inputs, graph.outputs)]
+    what = f"{source}: {ends[0] or 'no input'} -> {ends[1]}; {len(graph)} ops, {len(graph.edges)} edges"
+    return f"{what}\nsemantics: {_semantics(graph)}"
 
 
 def _between_calls(graph: Graph) -> dict[str, Any]:
