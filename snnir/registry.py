@@ -18,7 +18,7 @@ from snnir.errors import UsageError
 
 if TYPE_CHECKING:
     from snnir.graph import Graph
-    from snnir.target import Backend, Target
+    from snnir.target import Backend, Environment, Target
 
 BACKENDS: dict[str, str] = {
     "torch": "snnir.backends.torch:TORCH",
@@ -31,6 +31,9 @@ BACKENDS: dict[str, str] = {
     "xylo-audio3": "snnir.backends.xylo:XYLO_AUDIO3",
     "xylo-imu": "snnir.backends.xylo:XYLO_IMU",
 }
+
+# Targets whose framework needs a Python of its own: it is run there as a process, and made on request.
+ENVIRONMENTS: dict[str, str] = {"lava": "snnir.backends.lava.environment:ENVIRONMENT"}
 
 FILE_FRONTENDS: dict[str, str] = {
     "nir": "snnir.frontends.nir_file:load",
@@ -55,6 +58,11 @@ def backend(name: str) -> Backend:
     if name in foreign:
         return foreign[name].load()
     raise UsageError(f"no target {name!r}; there are {', '.join(backend_names())}")
+
+
+def environment(name: str) -> Environment | None:
+    """The environment that a target's framework needs of its own; None if it needs none."""
+    return _attribute(ENVIRONMENTS[name]) if name in ENVIRONMENTS else None
 
 
 def file_frontend(suffix: str) -> Callable[..., Graph]:

@@ -164,6 +164,22 @@ class Artifact(Protocol):
         ...
 
 
+class Environment(Protocol):
+    """A Python of its own that a target's framework runs in."""
+
+    def state(self) -> Mapping[str, Any]:
+        """`python` (path or None), `version` of the framework there (or None), and `says`, both in a sentence."""
+        ...
+
+    def set_up(self, folder: str | None, python: str | None, say: Callable[[str], None]) -> None:
+        """Makes it, unless it is there: in `folder` or the user's cache, of `python` or one that is found.
+
+        Raises:
+            CompileError: what is missing, or what failed.
+        """
+        ...
+
+
 class Backend(Protocol):
     """One target's way from a sound graph to an artifact."""
 

@@ -15,16 +15,31 @@ if TYPE_CHECKING:
 
 @click.command("targets")
 @click.argument("name", metavar="[T]", required=False)
+@click.option(
+    "--setup",
+    "folder",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Make the environment that T's framework needs of its own (lava: Python 3.10), in DIR or in the user's cache.",
+)
+@click.option("--python", metavar="PATH", help="The Python that --setup makes it of; otherwise it looks for one.")
 @format_option
 @debug_option
-def targets_command(name: str | None, output_format: str) -> int:
+def targets_command(name: str | None, folder: str | None, python: str | None, output_format: str) -> int:
     """List the targets, or show the ops, semantics, limits and design rules of target T."""
     from snnir.cli.show import print_json
     from snnir.registry import backend, backend_names
 
+    if python is not None and folder is None:
+        raise click.UsageError("--python goes with --setup")
+    if folder is not None:
+        _set_up(name, folder, python)
     found = [backend(each).target for each in ([name] if name else backend_names())]
     if output_format == "json":
         print_json("targets", {"targets": [_describe(target) for target in found]})
+    elif folder is not None:
+        pass  # it has been said what was set up
     elif name is None:
         _print_list(found)
     else:
@@ -32,15 +47,29 @@ def targets_command(name: str | None, output_format: str) -> int:
     return 0
 
 
-def _describe(target: Target) -> dict[str, Any]:
-    from snnir.registry import installed
+def _set_up(name: str | None, folder: str, python: str | None) -> None:
+    from snnir.cli.common import progress
+    from snnir.registry import ENVIRONMENTS, environment
 
+    own = environment(name) if name else None
+    if own is None:
+        there = ", ".join(ENVIRONMENTS)
+        raise click.UsageError(f"--setup goes with a target that needs an environment of its own: {there}")
+    with progress(f"setting up the environment of {name}"):
+        own.set_up(folder or None, python, lambda text: click.echo(text, err=True))
+
+
+def _describe(target: Target) -> dict[str, Any]:
+    from snnir.registry import environment, installed
+
+    own = environment(target.name)
     return {
         "name": target.name,
         "title": target.title,
         "package": target.package,
         "extra": target.extra,
         "installed": installed(target),
+        "environment": None if own is None else own.state(),
         "ops": sorted(op.__name__ for op in target.ops),
         "semantics": target.semantics.to_json(),
         "adapts": sorted(target.adapts),
@@ -95,7 +124,10 @@ def _print_one(data: dict[str, Any]) -> None:
         package = f"runs with {data['package']} ({state})"
     out = console()
     out.print(Text(f"{data['name']}: {data['title']}", style="bold"))
-    out.print(Text(f"{package}\n"))
+    out.print(Text(package))
+    if data["environment"]:
+        out.print(Text(data["environment"]["says"]))
+    out.print(Text())
     out.print(Text(f"ops, after the target's own passes: {', '.join(data['ops'])}\n"))
     listing = table("in a step", "it does", "a network that means otherwise")
     for field, value in data["semantics"].items():
