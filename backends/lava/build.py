@@ -1,0 +1,118 @@
+"""From a graph that keeps all rules to an artifact: layout, integers, measurement, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from snnir.backends.lava.artifact import LavaArtifact
+from snnir.backends.lava.inputs import BITS, Code, codes, example
+from snnir.backends.lava.measure import measure
+from snnir.backends.lava.plan import Plan
+from snnir.backends.lava.planner import plan
+from snnir.backends.lava.quantise import assemble, quantise
+from snnir.backends.lava.report import describe
+from snnir.errors import CompileError, UsageError, Violation
+from snnir.graph import Graph
+from snnir.ops import Array
+
+WEIGHT_BITS = (8, 9, 16)
+_ATTEMPTS = 4  # at scales at which no membrane is cut off
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the lava target.
+
+    Attributes:
+        calibrate: recorded input by name, (T, B, *shape): says which inputs are spikes and which are numbers, and how
+            large; and is what the report measures with.
+        input_bits: bits of the integers that numbers become, sign included, 2 to 24.
+        input_range: largest magnitude of numbers that go in; default what was recorded.
+        threshold: units of weight that a threshold is, for all populations; default what suits each best.
+        weight_bits: with the sign: 8 by one connection per matrix, 9 by one per sign, 16 by a coarse and a fine one.
+        period: steps of a call, for networks that are called again and again: every neuron is reset when a call begins
+            for it, so that a call may follow the other without a pause.
+    """
+
+    calibrate: Mapping[str, Array] | None = None
+    input_bits: int = BITS
+    input_range: float | None = None
+    threshold: int | None = None
+    weight_bits: int = 9
+    period: int | None = None
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> Options:
+        """Options as `compile` and the command line give them.
+
+        Raises:
+            UsageError: an option that does not exist, or a value that it cannot have.
+        """
+        names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period")
+        unknown = set(options) - {*names, "allow"}
+        if unknown:
+            there = ", ".join((*names, "allow"))
+            raise UsageError(f"lava has no option {', '.join(sorted(unknown))}; its options: {there}")
+        found = cls(**{name: options[name] for name in names if name in options})
+        for name in ("threshold", "period"):
+            value = getattr(found, name)
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise UsageError(f"{name} is {value}, expected a whole number above 0")
+        if found.weight_bits not in WEIGHT_BITS:
+            raise UsageError(f"weight_bits is {found.weight_bits}, expected one of {', '.join(map(str, WEIGHT_BITS))}")
+        return found
+
+
+def build(graph: Graph, options: Options) -> LavaArtifact:
+    """The artifact of a graph that keeps all rules.
+
+    Raises:
+        CompileError: ranges that do not fit, or calls that would run into one another.
+        UsageError: a value that an option cannot have.
+    """
+    layout = plan(graph)
+    if options.period is not None:
+        _require_calls(layout)
+    inputs = codes(graph, options.calibrate, options.input_bits, options.input_range)
+    shown = example(graph, options.calibrate, inputs)
+    caps: dict[str, float] = {}
+    for attempt in range(_ATTEMPTS):
+        made = _made(graph, layout, inputs, options, caps, shown)
+        measured = measure(made, shown, recorded=options.calibrate is not None)
+        cut = [] if options.threshold is not None else measured["membranes_cut_off"]
+        if not cut or attempt == _ATTEMPTS - 1:
+            break
+        caps |= {q.cell.name: q.scale / 4.0 for q in made.cells if q.cell.name in cut}
+    return replace(made, report=describe(made, measured))
+
+
+def _made(
+    graph: Graph,
+    layout: Plan,
+    inputs: Mapping[str, Code],
+    options: Options,
+    caps: Mapping[str, float],
+    shown: Mapping[str, Array],
+) -> LavaArtifact:
+    strict = graph.semantics.comparison == ">"
+    cells = quantise(layout, inputs, strict, options.threshold, options.weight_bits, caps)
+    spec = assemble(layout, cells, inputs, options.period)
+    return LavaArtifact(graph, layout, cells, inputs, spec, _one(shown, layout))
+
+
+def _one(shown: Mapping[str, Array], layout: Plan) -> dict[str, Array]:
+    """One sample, and as many steps more as outputs come late."""
+    late = max((read.lag for read in layout.reads.values()), default=0)
+    return {name: np.concatenate([x[:, :1], np.zeros((late, 1, *x.shape[2:]))]) for name, x in shown.items()}
+
+
+def _require_calls(layout: Plan) -> None:
+    if not layout.feeds_forward:
+        late = next(w for w in layout.wires if w.source_delay > 0)
+        what = f"spikes of {late.source} act on later steps, and so one call would act on the next"
+        fault = Violation("lava-period", what, late.target, hint="leave period out, and pause between calls")
+        raise CompileError([fault], title="calls cannot follow one another without a pause")

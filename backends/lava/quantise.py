@@ -1,0 +1,386 @@
+"""From a layout in real numbers to Loihi's integers.
+
+Every cell has one number to choose: V, its threshold in units of weights (a unit is 64 of u and v). A weight of w
+thresholds then is w V units, and becomes q << k: mixed weights are q = -127..127, handed over as 2q with weight_exp
+k - 1, which Lava keeps exactly; weights of one sign are q = 0..255 with weight_exp k. Every wire has its own k, the
+least that holds its largest weight, so wires of different size lose nothing to one another. Graded inputs count x *
+scale, so their weights are w V / scale, and k may be negative.
+
+V is the largest for which it is certain that no current wraps, that biases and weights can be written, and, where that
+leaves V at 1024 or more (4096 for small weights), that no membrane is cut off below; at most 8192, beyond which nothing
+is won. Where membranes are cut off on the input that the network is measured on, V is made smaller. Within the octave
+below its largest value, V is what rounds the weights best; so weights that lie on a grid of integers stay exact.
+
+Thresholds that differ within a cell (Lava's vth is one number) cost no more: a neuron's weights are in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from snnir.backends.lava.chip import (
+    ALIGN,
+    EXPONENTS,
+    MAX_BIAS,
+    MAX_BIAS_EXP,
+    MAX_MIXED,
+    MAX_SIGNED,
+    MAX_THRESHOLD,
+    STATE_LIMIT,
+    UNITY,
+)
+from snnir.backends.lava.inputs import Code
+from snnir.backends.lava.plan import DRIVER, Cell, Plan, Wire
+from snnir.errors import CompileError, Violation
+from snnir.ops import Array
+from snnir.simulators.loihi import Connection, LoihiSpec, Population, largest_currents
+
+MOST = 8192.0  # units of a threshold beyond which precision hardly grows
+ENOUGH = 1024.0  # units of a threshold that are not given up to keep membranes from being cut off far below
+FINE = 4096.0  # nor are these, where small weights need them to keep their bits
+LEAST = 16.0  # units of a threshold below which the network would be another one
+_MARGIN = 0.98  # of the range of currents, for what rounding adds
+_SAMPLE = 20_000  # weights of a wire that V is chosen by
+NEVER = 1 << 30  # steps: longer than any run
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """One cell in integers.
+
+    Attributes:
+        scale: V, units per threshold (per unit of what is read, for readouts).
+        vth, bias_mant, bias_exp: as Lava takes them.
+        connections: one or two per wire.
+        weight_error: root mean square error of the weights over their root mean square; lost: weights rounded to 0.
+        current: bound on |u|. deepest: bound on how far below its level a membrane falls, in v's units; infinite if
+            nothing leaks.
+    """
+
+    cell: Cell
+    scale: float
+    vth: int
+    bias_mant: Array
+    bias_exp: int
+    connections: tuple[Connection, ...]
+    weights: int
+    lost: int
+    weight_error: float
+    current: float
+    deepest: float
+
+
+def quantise(
+    plan: Plan,
+    codes: Mapping[str, Code],
+    strict: bool,
+    threshold: int | None,
+    weight_bits: int,
+    caps: Mapping[str, float],
+) -> list[Quantised]:
+    """Every cell in integers.
+
+    Args:
+        plan: a plan without faults. codes: of the inputs. strict: whether the source spikes at v > threshold only.
+        threshold: units of all thresholds, instead of what is best.
+        weight_bits: with the sign; 8 by one connection per wire, 9 by one per sign, 16 by a coarse and a fine one.
+        caps: the largest scale of some cells, whose membranes were cut off at more.
+
+    Raises:
+        CompileError: with every cell that has no sound scale.
+    """
+    found: list[Quantised] = []
+    faults: list[Violation] = []
+    for cell in plan.cells:
+        wires = [w for w in plan.wires if w.target == cell.name]
+        bias = plan.bias.get(cell.name, np.zeros(cell.size))
+        if cell.name == DRIVER:
+            found.append(Quantised(cell, 1.0, 0, np.ones(1, int), 0, (), 0, 0, 0.0, 0.0, 0.0))
+            continue
+        try:
+            cap = caps.get(cell.name, MOST if cell.trace == "spikes" else np.inf)
+            found.append(_quantised(cell, wires, bias, codes, strict, threshold, weight_bits, cap))
+        except CompileError as error:
+            faults += error.violations
+    if faults:
+        raise CompileError(faults, title="the network does not fit Loihi's ranges")
+    return found
+
+
+def assemble(plan: Plan, cells: Sequence[Quantised], codes: Mapping[str, Code], period: int | None = None) -> LoihiSpec:
+    """The specification that the simulator takes, and Lava.
+
+    `period`: steps of a call, where calls follow one another; every cell is then reset as a call begins there.
+
+    Raises:
+        CompileError: a current could wrap (which the choice of scales rules out).
+    """
+    populations = tuple(
+        Population(
+            name=q.cell.name,
+            size=q.cell.size,
+            vth=q.vth,
+            du=q.cell.du,
+            dv=q.cell.dv,
+            bias_mant=q.bias_mant,
+            bias_exp=q.bias_exp,
+            **_reset(plan, q.cell, period),
+        )
+        for q in cells
+    )
+    spec = LoihiSpec(
+        inputs={name: int(np.prod(code.shape)) for name, code in codes.items()},
+        populations=populations,
+        connections=tuple(c for q in cells for c in q.connections),
+    )
+    bounds = largest_currents(spec, max([code.peak for code in codes.values() if code.graded], default=1))
+    faults = [
+        Violation("lava-wrap", f"a current may reach {bound:.3g}", where=name, expected=f"less than {STATE_LIMIT}")
+        for name, bound in bounds.items()
+        if bound >= STATE_LIMIT
+    ]
+    if faults:
+        raise CompileError(faults, title="currents may wrap")
+    return spec
+
+
+def _reset(plan: Plan, cell: Cell, period: int | None) -> dict[str, int]:
+    """Lava counts steps from 1."""
+    if period is not None and cell.name != DRIVER:
+        return {"reset_interval": period, "reset_offset": (cell.lag + 1) % period}
+    if cell.name in plan.resets:
+        return {"reset_interval": NEVER, "reset_offset": plan.resets[cell.name] + 1}
+    return {}
+
+
+# -- one cell ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What arrives over one wire: weights per unit of what is sent, and the largest value that is.
+
+    `parts`: connections that share its weights, each writing what rounding left over of those before.
+    """
+
+    wire: Wire
+    weight: Array
+    graded: bool
+    peak: int
+    parts: int
+
+    @property
+    def mixed(self) -> bool:
+        return bool(self.weight.min() < 0 < self.weight.max())
+
+    @property
+    def limit(self) -> int:
+        return MAX_MIXED if self.mixed else MAX_SIGNED
+
+    @property
+    def largest(self) -> float:
+        return float(np.abs(self.weight).max())
+
+    @property
+    def shifts(self) -> tuple[int, int]:
+        """The least and the largest k."""
+        low, high = (e + self.mixed for e in EXPONENTS)
+        return (low if self.graded else 0), high
+
+    def shift(self, scale: float) -> int:
+        """The least k that holds the largest weight."""
+        least = int(np.ceil(np.log2(self.largest * scale / (self.limit + 0.49))))
+        return int(np.clip(least, *self.shifts))
+
+    def rounded(self, scale: float, weight: Array) -> tuple[Array, int]:
+        """q and k."""
+        k = self.shift(scale)
+        return np.clip(np.rint(weight * (scale / 2.0**k)), -self.limit, self.limit), k
+
+
+def _quantised(
+    cell: Cell,
+    wires: Sequence[Wire],
+    bias: Array,
+    codes: Mapping[str, Code],
+    strict: bool,
+    threshold: int | None,
+    weight_bits: int,
+    cap: float,
+) -> Quantised:
+    ways = [way for wire in wires for way in _ways(wire, codes, weight_bits)]
+    top = _largest_scale(cell, ways, bias)
+    if threshold is not None and cell.trace == "spikes":
+        scale = float(threshold)
+        if scale > min(top.values()):
+            _refuse(cell, top, scale)
+    else:
+        if min(top.values()) < LEAST:
+            _refuse(cell, top, LEAST)
+        scale = _scale(cell, ways, min(cap, _wanted(cell, ways, bias, min(top.values()))))
+    mant, exp = _mantissa(bias * scale * ALIGN)
+    connections: list[Connection] = []
+    total, error, power, lost = 0, 0.0, 0.0, 0
+    for way in ways:
+        made, got = _connections(way, scale)
+        connections += made
+        there = way.weight != 0
+        total += int(there.sum())
+        lost += int((there & (got == 0)).sum())
+        error += float(((got - way.weight) ** 2).sum())
+        power += float((way.weight**2).sum())
+    current = _arriving(ways) * scale * ALIGN * UNITY / (cell.du + 1)
+    leak = cell.dv / UNITY
+    deepest = (current + np.abs(bias) * scale * ALIGN) / leak if leak else np.where(current > 0, np.inf, 0.0)
+    return Quantised(
+        cell=cell,
+        scale=scale,
+        vth=_threshold(cell, scale, strict),
+        bias_mant=mant,
+        bias_exp=exp,
+        connections=tuple(connections),
+        weights=total,
+        lost=lost,
+        weight_error=float(np.sqrt(error / power)) if power else 0.0,
+        current=float(current.max(initial=0.0)),
+        deepest=float(np.max(deepest, initial=0.0)),
+    )
+
+
+def _ways(wire: Wire, codes: Mapping[str, Code], weight_bits: int) -> list[_Way]:
+    code = codes.get(wire.source)
+    graded = code is not None and code.graded
+    weight = wire.weight / code.scale if code is not None and graded else wire.weight
+    signs = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)] if weight_bits == 9 else [weight]
+    parts = 2 if wire.source == DRIVER or weight_bits == 16 else 1
+    return [_Way(wire, w, graded, code.peak if code is not None and graded else 1, parts) for w in signs if w.any()]
+
+
+def _arriving(ways: Sequence[_Way]) -> Array:
+    """Thresholds that arrive at each neuron in one step at most, one way or the other."""
+    if not ways:
+        return np.zeros(1)
+    both = np.zeros((2, len(ways[0].weight)))
+    for way in ways:
+        up, down = np.maximum(way.weight, 0).sum(axis=1), np.maximum(-way.weight, 0).sum(axis=1)
+        both += way.peak * (np.stack([up + down, up + down]) if way.graded else np.stack([up, down]))
+    return np.asarray(both.max(axis=0))
+
+
+def _largest_scale(cell: Cell, ways: Sequence[_Way], bias: Array) -> dict[str, float]:
+    """The largest V for which all that must hold does, by what limits it."""
+    arriving = float(_arriving(ways).max(initial=0.0)) * UNITY / (cell.du + 1)
+    constant = float(np.abs(bias).max(initial=0.0))
+    limits = {"the threshold has 17 bits": float(MAX_THRESHOLD)}
+    if arriving:
+        limits["its current must not wrap"] = _MARGIN * STATE_LIMIT / ALIGN / arriving
+    if constant:
+        limits["its bias has 12 bits and an exponent up to 7"] = MAX_BIAS * 2**MAX_BIAS_EXP / ALIGN / constant
+    for way in ways:
+        name = "its weights have 8 bits and an exponent up to 7"
+        limits[name] = min(limits.get(name, np.inf), way.limit * 2.0 ** way.shifts[1] / way.largest)
+    if cell.trace == "u":  # it must stay below the threshold, too, which 17 bits can say
+        limits["its current must not wrap"] = limits.get("its current must not wrap", np.inf) * _MARGIN
+    return limits
+
+
+def _wanted(cell: Cell, ways: Sequence[_Way], bias: Array, top: float) -> float:
+    """The largest V that is worth having."""
+    arriving = _arriving(ways) * UNITY / (cell.du + 1)
+    reach = float((arriving + np.abs(bias)).max(initial=0.0))
+    if cell.trace == "u":
+        return top
+    leak = cell.dv / UNITY
+    whole = STATE_LIMIT / ALIGN * leak / reach if reach else np.inf
+    finest = 2.0 * max((way.limit / way.largest for way in ways), default=1.0)  # all weights have all their bits
+    if cell.trace == "v":
+        return min(top, max(whole * _MARGIN, min(finest, FINE)))
+    return min(top, MOST, max(whole, ENOUGH, min(finest, FINE)))
+
+
+def _scale(cell: Cell, ways: Sequence[_Way], top: float) -> float:
+    """The V in the octave below `top` that rounds the weights best."""
+    if not ways:
+        return float(2.0 ** np.floor(np.log2(top)))
+    main = max(ways, key=lambda way: float((way.weight**2).sum()))
+    rng = np.random.default_rng(0)
+    samples = []
+    for way in ways:
+        values = way.weight[way.weight != 0]
+        if len(values) > _SAMPLE:
+            values = rng.choice(values, _SAMPLE, replace=False)
+        samples.append((way, values, float((way.weight != 0).sum()) / len(values)))
+    whole = [n * 2.0 ** np.floor(np.log2(top * main.largest / n)) / main.largest for n in range(64, 128)]
+    if cell.trace == "spikes":
+        whole.append(2.0 ** np.floor(np.log2(top)))
+    errors = []
+    for scale in whole:
+        error = 0.0
+        for way, values, share in samples:
+            q, k = way.rounded(scale, values)
+            error += share * float(((q * (2.0**k / scale) - values) ** 2).sum())
+        errors.append(error)
+    power = sum(share * float((values**2).sum()) for _, values, share in samples)
+    good = min(errors) + 1e-18 * power
+    return max(scale for scale, error in zip(whole, errors, strict=True) if error <= good)
+
+
+def _threshold(cell: Cell, scale: float, strict: bool) -> int:
+    """vth: Lava spikes at v > 64 vth."""
+    if cell.trace != "spikes":
+        return MAX_THRESHOLD
+    vth = round(scale) if strict else int(np.ceil(scale - 1e-6)) - 1
+    return int(np.clip(vth, 0, MAX_THRESHOLD))
+
+
+def _mantissa(wanted: Array) -> tuple[Array, int]:
+    """Mantissas (0 where none is wanted) and their common exponent."""
+    largest = float(np.abs(wanted).max(initial=0.0))
+    exp = 0
+    while np.rint(largest / 2**exp) > MAX_BIAS and exp < MAX_BIAS_EXP:
+        exp += 1
+    return np.clip(np.rint(wanted / 2**exp), -MAX_BIAS, MAX_BIAS).astype(int), exp
+
+
+def _connections(way: _Way, scale: float) -> tuple[list[Connection], Array]:
+    """A wire in integers, and the weights that act, in thresholds."""
+    made: list[Connection] = []
+    got = np.zeros_like(way.weight)
+    for _ in range(way.parts):
+        left = way.weight - got
+        if not left.any():
+            break
+        part = replace(way, weight=left)
+        q, k = part.rounded(scale, left)
+        if not q.any():
+            break
+        got = got + q * (2.0**k / scale)
+        made.append(
+            Connection(
+                source=way.wire.source,
+                target=way.wire.target,
+                weights=(2 * q if part.mixed else q).astype(int),
+                weight_exp=k - 1 if part.mixed else k,
+                delays=way.wire.delay,
+                graded=way.graded,
+            )
+        )
+    return made, got
+
+
+def _refuse(cell: Cell, top: Mapping[str, float], wanted: float) -> None:
+    reason = min(top, key=lambda name: top[name])
+    raise CompileError(
+        [
+            Violation(
+                "lava-range",
+                f"its threshold can be {top[reason]:.4g} units of weight at most, because {reason}",
+                where=cell.source,
+                expected=f"at least {wanted:.6g} units",
+                hint="make its largest weights smaller against its threshold, or its synaptic time constant shorter",
+            )
+        ]
+    )
