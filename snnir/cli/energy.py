@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from snnir.cli.common import progress
@@ -11,9 +11,16 @@ from snnir.cli.common import progress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from snnir.backends.sanafe import Estimate
     from snnir.energy import Activities, Energy
+    from snnir.errors import Violation
     from snnir.graph import Graph
     from snnir.ops import Array
+
+MISSING = (
+    "SANA-FE is not installed (GPL-3.0, run as a program of its own): pip install 'snnir[sanafe]', or a Python of its "
+    "own in SNNIR_SANAFE_PYTHON"
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,22 @@ class Asked:
     calls: int | None
     steps: int | None
     seed: int
+    sanafe: bool | None
+
+
+@dataclass(frozen=True)
+class OnLoihi:
+    """SANA-FE's estimate, or why there is none: one line."""
+
+    estimate: Estimate | None
+    why: str = ""
+    reasons: tuple[Violation, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, or the reasons."""
+        if self.estimate is not None:
+            return self.estimate.to_json()
+        return {"missing": self.why, "violations": [asdict(v) for v in self.reasons]}
 
 
 def measured(graph: Graph, x: Mapping[str, Array] | None, asked: Asked) -> tuple[Energy, Activities]:
@@ -44,12 +67,35 @@ def measured(graph: Graph, x: Mapping[str, Array] | None, asked: Asked) -> tuple
     return energy(graph, found), found
 
 
-def document(found: Energy, asked: Asked) -> dict[str, Any]:
+def on_loihi(graph: Graph, x: Mapping[str, Array], asked: Asked) -> OnLoihi:
+    """SANA-FE's estimate for the first sample of `x`; --sanafe makes an error of what stands in its way.
+
+    Raises:
+        MissingPackageError, CompileError: --sanafe, and SANA-FE is not installed or cannot take the network.
+        UsageError: SNNIR_SANAFE_PYTHON names no Python that has it.
+    """
+    from snnir.backends.sanafe import estimate, find_python
+    from snnir.errors import CompileError
+
+    if asked.sanafe is False:
+        return OnLoihi(None, "left out (--no-sanafe)")
+    if asked.sanafe is None and find_python() is None:
+        return OnLoihi(None, MISSING)
+    try:
+        with progress("running SANA-FE"):
+            return OnLoihi(estimate(graph, x))
+    except CompileError as error:
+        if asked.sanafe:
+            raise
+        return OnLoihi(None, "not for this network", tuple(error.violations))
+
+
+def document(found: Energy, loihi: OnLoihi, asked: Asked) -> dict[str, Any]:
     """The JSON form."""
-    return {"target": asked.target, **found.to_json()}
+    return {"target": asked.target, **found.to_json(), "sanafe": loihi.to_json()}
 
 
-def print_energy(found: Energy, asked: Asked, out: Console) -> None:
+def print_energy(found: Energy, loihi: OnLoihi, asked: Asked, out: Console) -> None:
     """The tables."""
     from rich.text import Text
 
@@ -78,6 +124,42 @@ def print_energy(found: Energy, asked: Asked, out: Console) -> None:
         out.print(Text(f"mean rate: {found.rate:.3f} spikes per neuron and step"))
     out.print(Text(f"energy: {MAC_JOULES * 1e12:g} pJ a MAC, {AC_JOULES * 1e12:g} pJ an AC; {SOURCE};"))
     out.print(Text("arithmetic only: no memory, no clock, no leakage"))
+    _print_loihi(found, loihi, unit, out)
+
+
+def _print_loihi(found: Energy, loihi: OnLoihi, unit: str, out: Console) -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, count, table
+
+    e = loihi.estimate
+    if e is None:
+        out.print(Text(f"\nLoihi by SANA-FE: {loihi.why}"))
+        for v in loihi.reasons:
+            where, expected = f"{v.where}: " if v.where else "", f" (expected: {v.expected})" if v.expected else ""
+            out.print(Text(f"  [{v.rule}] {where}{v.what}{expected}"))
+        return
+    out.print(Text(f"\nLoihi 1 by SANA-FE {e.version}, per {unit}: the first sample, {e.steps} steps"), style="bold")
+    image = () if found.calls in (None, 1) else (f"per image ({found.calls} calls)",)
+    numbers = (f"per {unit}", *image)
+    listing = table("", *numbers, right=numbers)
+    calls = found.calls or 1
+    rows: list[tuple[str, float, Callable[[float], str]]] = [
+        (f"energy: {part}", e.joules[part], joules) for part in ("synapse", "soma", "dendrite", "network", "total")
+    ]
+    rows += [("time", e.seconds, seconds), ("packets", e.packets, count), ("synaptic events", e.events, count)]
+    for name, amount, form in rows:
+        listing.add_row(*cells(name, form(amount), *((form(amount * calls),) if image else ())))
+    out.print(listing)
+    same = "the same as here" if not e.differing else f"{e.expected:,} here; {e.differing:,} at other steps or neurons"
+    for line in (
+        f"{e.neurons:,} neurons and {e.synapses:,} synapses on {e.cores} cores; {e.spikes:,} spikes, {same}",
+        f"not in it: {e.host_macs:,} MACs of a host, for inputs that are no spikes" if e.host_macs else "",
+        f"{e.moved:,} synapses need delays, which SANA-FE's Loihi loses: imitated by biases" if e.moved else "",
+        "a model, not the chip: float weights, no limit on synaptic memory, no static power (docs/energy.md)",
+    ):
+        if line:
+            out.print(Text(line))
 
 
 def _totals(found: Energy, unit: str) -> Any:
@@ -102,3 +184,9 @@ def joules(amount: float) -> str:
         if amount >= factor:
             return f"{amount / factor:.3g} {unit}" if amount < 999.5 * factor else f"{amount / factor:,.0f} {unit}"
     return f"{amount / 1e-12:.3g} pJ"
+
+
+def seconds(amount: float) -> str:
+    """A time with three significant digits and the unit that suits it."""
+    unit, factor = next(((u, f) for u, f in (("s", 1.0), ("ms", 1e-3)) if amount >= f), ("us", 1e-6))
+    return f"{amount / factor:.3g} {unit}"

@@ -45,6 +45,7 @@ def _target(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--calls", type=click.IntRange(1), metavar="K", help="--energy: denoising calls per image; default 50.")
 @click.option("--steps", type=click.IntRange(1), metavar="T", help="--energy: steps of made-up input; default 100.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="--energy: seed of made-up input; default 0.")
+@click.option("--sanafe/--no-sanafe", default=None, help="--energy: Loihi's by SANA-FE; default: where it is there.")
 @source_option
 @dt_option
 @format_option
@@ -58,6 +59,7 @@ def inspect_command(
     calls: int | None,
     steps: int | None,
     seed: int | None,
+    sanafe: bool | None,
     source_options: dict[str, Any],
     dt: float | None,
     output_format: str,
@@ -73,11 +75,11 @@ def inspect_command(
     from snnir.cost import cost, measure
 
     if not energy:
-        _only_with_energy(target=target, calls=calls, steps=steps, seed=seed)
+        _only_with_energy(target=target, calls=calls, steps=steps, seed=seed, sanafe=sanafe)
     graph = load_source(source, dt, source_options, passes)
     recorded = read_arrays(input, graph)
     if energy:
-        return _energy(source, graph, recorded, Asked(target, calls, steps, seed or 0), output_format)
+        return _energy(source, graph, recorded, Asked(target, calls, steps, seed or 0, sanafe), output_format)
     activity = None
     if recorded is not None:
         with progress("running the network"):
@@ -101,18 +103,32 @@ def _only_with_energy(**options: object) -> None:
 def _energy(source: str, graph: Graph, recorded: dict[str, Array] | None, asked: Asked, output_format: str) -> int:
     from rich.text import Text
 
-    from snnir.cli.energy import document, measured, print_energy
+    from snnir.cli.energy import document, measured, on_loihi, print_energy
     from snnir.cli.show import console, print_json
     from snnir.cost import cost
 
+    if asked.sanafe:
+        _need_sanafe()
     found, run = measured(graph, recorded, asked)
+    loihi = on_loihi(graph, run.inputs, asked)
     if output_format == "json":
-        print_json("inspect", {**_document(source, graph, cost(graph, run.activity)), "energy": document(found, asked)})
+        print_json(
+            "inspect", {**_document(source, graph, cost(graph, run.activity)), "energy": document(found, loihi, asked)}
+        )
         return 0
     out = console()
     out.print(Text(_heading(source, graph)))
-    print_energy(found, asked, out)
+    print_energy(found, loihi, asked, out)
     return 0
+
+
+def _need_sanafe() -> None:
+    """Says at once that SANA-FE is missing, not after a run."""
+    from snnir.backends.sanafe import find_python
+    from snnir.errors import MissingPackageError
+
+    if find_python() is None:
+        raise MissingPackageError("sanafe", "sanafe", "--sanafe")
 
 
 def _document(source: str, graph: Graph, found: Cost) -> dict[str, Any]:
