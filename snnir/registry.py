@@ -27,6 +27,7 @@ BACKENDS: dict[str, str] = {
     "rockpool": "snnir.backends.rockpool:ROCKPOOL",
     "nir": "snnir.backends.nir:NIR",
     "onnx": "snnir.backends.onnx:ONNX",
+    "lava": "snnir.backends.lava:LAVA",
     "xylo-audio2": "snnir.backends.xylo:XYLO_AUDIO2",
     "xylo-audio3": "snnir.backends.xylo:XYLO_AUDIO3",
     "xylo-imu": "snnir.backends.xylo:XYLO_IMU",
