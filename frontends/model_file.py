@@ -225,6 +225,10 @@ def _to_graph(value: Any, dt: float | None, semantics: Semantics | None, tracing
         from snnir.frontends.nir_file import load as load_nir
 
         return load_nir(value, dt=dt, semantics=semantics)
+    from snnir.frontends.rockpool import is_rockpool, load_rockpool
+
+    if is_rockpool(value):
+        return load_rockpool(value, dt=dt, semantics=semantics, **tracing)
     from snnir.frontends.torch_fx import load_module
 
     return load_module(value, dt=dt, semantics=semantics, loc=loc, **tracing)

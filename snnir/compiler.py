@@ -25,7 +25,7 @@ def load(source: Any, dt: float | None = None, semantics: Semantics | None = Non
 
     Args:
         source: a path (`model.py[:name]`, `.nir`, the folder of an artifact) or a live object: a `Graph`, an
-            `nn.Module`, or an `nir.NIRGraph`.
+            `nn.Module` (Rockpool's too), or an `nir.NIRGraph`.
         dt: the time step in seconds. Needed when the source has time constants and does not say it; it is never
             guessed.
         semantics: what one step means; default what the source says, else NIR's forward Euler.
@@ -55,6 +55,10 @@ def _read(source: Any, dt: float | None, semantics: Semantics | None, options: d
         return load_nir(source, dt=dt, semantics=semantics)
     torch = sys.modules.get("torch")  # an nn.Module can only exist where torch has been imported
     if torch is not None and isinstance(source, torch.nn.Module):
+        from snnir.frontends.rockpool import is_rockpool, load_rockpool
+
+        if is_rockpool(source):
+            return load_rockpool(source, dt=dt, semantics=semantics, **options)
         from snnir.frontends.torch_fx import load_module
 
         return load_module(source, dt=dt, semantics=semantics, **options)
