@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= 2
 
-.PHONY: demo demo-digits test lint bench clean
+.PHONY: demo demo-digits test lint bench lava clean
 
 demo: .venv/.ready
 	$(BIN)/python examples/fsddim/demo.py
@@ -27,6 +27,11 @@ bench: .venv/.ready
 	$(BIN)/python benchmarks/xylo_simulator.py
 	$(BIN)/python benchmarks/xylo_quantisation.py
 	$(BIN)/python benchmarks/compile_time.py
+
+# Lava's own Python, in the user's cache: with it `make test` compares with Lava itself, without with traces recorded
+# from it. Needs a Python 3.10 on the path, in pyenv or uv, or `make lava PYTHON310=path`.
+lava: .venv/.ready
+	$(BIN)/python -m snnir targets lava --setup $(if $(PYTHON310),--python $(PYTHON310))
 
 # PyTorch comes first and alone, so that nothing else chooses another build of it. Norse and SpikingJelly ask for
 # torchvision, which what we use of them never imports and which would replace that build: so they are installed without

@@ -1,6 +1,6 @@
 """snnir's Loihi simulator against Lava on one network: 256 inputs, dense, 256 LIF neurons, 1000 steps.
 
-    SNNIR_LAVA_PYTHON=... OMP_NUM_THREADS=1 python benchmarks/loihi_simulator.py [--size 256] [--steps 1000] [--runs 3]
+    OMP_NUM_THREADS=1 python benchmarks/loihi_simulator.py [--size 256] [--steps 1000] [--runs 3]
 
 Lava runs in its own Python, with one monitor on the spikes, and is timed from `run` until they are there; a run of 2
 steps beside it says what starting Lava costs. Ours is timed from the specification to the spikes. Wall time for both,
@@ -19,8 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from snnir.backends.lava.environment import find
 from snnir.simulators.loihi import Connection, LoihiSpec, Population, simulate
-from tests.lava_oracle import case_of, find_lava, of_case, run_lava
+from tests.lava_oracle import case_of, of_case, run_lava
 
 
 def main() -> int:
@@ -29,9 +30,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    python = find_lava()
+    python = find()
     if python is None:
-        print("no Lava found: set SNNIR_LAVA_PYTHON to the Python that has it", file=sys.stderr)
+        print("no Lava found: snnir targets lava --setup", file=sys.stderr)
         return 1
     n, rng = options.size, np.random.default_rng(0)
     spec = LoihiSpec(

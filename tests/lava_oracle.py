@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from snnir.backends.lava.environment import run_script
 from snnir.simulators.loihi import LoihiSpec
 from tests.lava_process import pack, unpack
 
@@ -17,15 +16,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Case = dict[str, Array]
 
 RECORDED = Path(__file__).parent / "data" / "lava_traces.npz"
-
-
-def find_lava() -> Path | None:
-    """The Python that has Lava: `SNNIR_LAVA_PYTHON`, or `~/.cache/snnir/lava/bin/python`; None if there is neither."""
-    named = os.environ.get("SNNIR_LAVA_PYTHON")
-    if named:
-        return Path(named)
-    usual = Path.home() / ".cache" / "snnir" / "lava" / "bin" / "python"
-    return usual if usual.exists() else None
 
 
 def run_lava(
@@ -36,9 +26,7 @@ def run_lava(
     with tempfile.TemporaryDirectory() as folder:
         there, back = Path(folder, "cases.npz"), Path(folder, "traces.npz")
         pack(there, cases, record=record)
-        done = subprocess.run([python, program, there, back], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"Lava failed:\n{done.stderr[-3000:]}")
+        run_script(program, [str(there), str(back)], seconds=60 + 30 * len(cases), python=python)
         return unpack(back)
 
 

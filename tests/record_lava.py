@@ -1,8 +1,8 @@
 """Record what Lava gives for the networks of `tests.lava_regimes`, into tests/data/lava_traces.npz.
 
-    SNNIR_LAVA_PYTHON=... python tests/record_lava.py
+    python tests/record_lava.py
 
-Lava needs Python 3.10 of its own: `python3.10 -m venv V && V/bin/pip install lava-nc==0.10.0`. Takes some minutes.
+Lava needs Python 3.10 of its own: `snnir targets lava --setup`. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.lava_oracle import RECORDED, find_lava, run_lava
+from snnir.backends.lava.environment import find
+from tests.lava_oracle import RECORDED, run_lava
 from tests.lava_process import pack
 from tests.lava_regimes import draw_all
 
 
 def main() -> int:
-    python = find_lava()
+    python = find()
     if python is None:
-        print("no Lava found: set SNNIR_LAVA_PYTHON to the Python that has it", file=sys.stderr)
+        print("no Lava found: snnir targets lava --setup", file=sys.stderr)
         return 1
     cases = draw_all()
     traces, facts = run_lava(python, cases)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snnir.backends.lava.environment import find
 from snnir.simulators.loihi import (
     CURRENT_LIMIT,
     Connection,
@@ -22,11 +23,23 @@ from snnir.simulators.loihi import (
     source_files,
 )
 from snnir.simulators.loihi import run as loihi_run
-from tests.lava_oracle import RECORDED, Case, find_lava, of_case, run_lava
+from tests.lava_oracle import RECORDED, Case, of_case, run_lava
 from tests.lava_process import unpack
 from tests.lava_regimes import PER_REGIME, REGIMES, draw_all
 
 TRACES = ("spikes", "u", "v")
+
+
+LIVE = (
+    "recurrent, delays",
+    "sparse, delays",
+    "graded, beyond int32",
+    "membrane clips",
+    "resets",
+    "convolution, groups",
+    "convolution, recurrent",
+    "convolution, graded, beyond int32",
+)
 
 
 def ours(case: Case) -> tuple[Any, Case]:
@@ -37,7 +50,7 @@ def ours(case: Case) -> tuple[Any, Case]:
 
 def differing(case: Case, traces: Case) -> list[str]:
     _, found = ours(case)
-    assert set(traces) == set(found)
+    assert traces.keys() <= found.keys()
     return [key for key, values in traces.items() if not np.array_equal(values, found[key])]
 
 
@@ -65,17 +78,21 @@ def test_same_as_recorded_by_lava_oracle(index: int, recorded: tuple[list[Case],
 def test_the_record_is_large_small_and_named(recorded: tuple[list[Case], dict[str, Any]]) -> None:
     cases, facts = recorded
     assert len(cases) >= 160
+    for given, traces in map(split, cases):
+        assert len(traces) == len(TRACES) * sum(key.endswith(".vth") for key in given)
     assert RECORDED.stat().st_size < 500_000
     assert facts["versions"]["lava-nc"] == "0.10.0"
 
 
-@pytest.mark.skipif(find_lava() is None, reason="no Lava (SNNIR_LAVA_PYTHON): its recorded traces are compared instead")
+@pytest.mark.skipif(find() is None, reason="no Lava here (make lava): its recorded traces are compared instead")
 def test_same_as_a_live_lava_oracle() -> None:
-    python = find_lava()
+    """Networks that are not among the recorded ones; few, as every process of Lava's is one of the system's."""
+    python = find()
     assert python is not None
-    cases = draw_all(seed=31, per_regime=1)
-    traces, _ = run_lava(python, cases)
-    assert not [name for name, case, trace in zip(REGIMES, cases, traces, strict=True) if differing(case, trace)]
+    rng = np.random.default_rng(31)
+    cases = {name: REGIMES[name].draw(rng) for name in LIVE}
+    traces, _ = run_lava(python, list(cases.values()), record=("spikes", "v"))
+    assert not [name for name, trace in zip(cases, traces, strict=True) if differing(cases[name], trace)]
 
 
 @pytest.mark.parametrize("block", [1, 40, 2**19])
