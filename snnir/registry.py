@@ -38,6 +38,7 @@ ENVIRONMENTS: dict[str, str] = {"lava": "snnir.backends.lava.environment:ENVIRON
 
 FILE_FRONTENDS: dict[str, str] = {
     "nir": "snnir.frontends.nir_file:load",
+    "onnx": "snnir.frontends.onnx:load",
     "py": "snnir.frontends.model_file:load",
 }
 

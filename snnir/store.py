@@ -56,6 +56,16 @@ def digest(graph: Graph) -> str:
     return hashlib.sha256(document + b"".join(tensors.digests)).hexdigest()
 
 
+def parts(graph: Graph) -> tuple[bytes, dict[str, Array]]:
+    """The content of `graph.json`, and the arrays that it names by key: for files that keep arrays in their own way.
+
+    Raises:
+        CompileError: as `save`.
+    """
+    document, tensors = _parts(graph)
+    return document, tensors.by_key
+
+
 def _parts(graph: Graph) -> tuple[bytes, _Tensors]:
     tensors = _Tensors()
     faults: list[Violation] = []
@@ -206,17 +216,26 @@ def load_files(files: Mapping[str, bytes], where: str = "") -> Graph:
         CompileError: the files are damaged, or were written by a newer version.
     """
     place = f"{where}/{JSON_FILE}" if where else JSON_FILE
+    return from_parts(files.get(JSON_FILE, b""), lambda: _load_tensors(files, where), place)
+
+
+def from_parts(content: str | bytes, tensors: Callable[[], Mapping[str, Array]], place: str) -> Graph:
+    """The inverse of `parts`; `place` is what errors call the document. The graph is not verified.
+
+    Raises:
+        CompileError: the document is damaged, or was written by a newer version.
+    """
     try:
-        document = json.loads(files[JSON_FILE])
+        document = json.loads(content)
         form, version = document["format"], document["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise fail("store-file", f"is not a stored graph: {_said(error)}", where=place) from error
     if form != FORMAT or version != VERSION:
         what, ours = f"is {form!r} version {version}", f"{FORMAT!r} version {VERSION}"
         raise fail("store-version", what, where=place, expected=ours, hint="read it with the snnir that wrote it")
-    tensors = _load_tensors(files, where)
+    found = tensors()
     try:
-        return _load_graph(document, tensors)
+        return _load_graph(document, found)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise fail("store-file", f"is damaged: {_said(error)}", where=place) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from snnir.backends.onnx.model import sequence_model, start_values, step_model
+from snnir.backends.onnx.model import recording_model, sequence_model, start_values, step_model
 from snnir.backends.onnx.package import onnx, runtime
 from snnir.backends.onnx.plan import Plan
 from snnir.backends.onnx.run_script import RUN
@@ -83,9 +83,9 @@ class OnnxArtifact:
             makers["start.npz"] = lambda: start_values(self.plan, self.dtype)
         return Files(makers)
 
-    def sequence(self, dtype: Any = None, record: tuple[str, ...] = ()) -> Any:
+    def sequence(self, dtype: Any = None) -> Any:
         """The ONNX model of whole sequences; dtype: float32 or float64, default the network's."""
-        return sequence_model(self.plan, dtype or self.dtype, record)
+        return sequence_model(self.plan, dtype or self.dtype)
 
     def step(self, dtype: Any = None) -> Any:
         """The ONNX model of one step."""
@@ -104,7 +104,7 @@ class OnnxArtifact:
         key = (double, record)
         if key not in self.sessions:
             self.sessions.clear()  # a session holds the weights once more
-            self.sessions[key] = session(self.sequence(dtype, record))
+            self.sessions[key] = session(recording_model(self.plan, dtype, record))
         given = {name: np.ascontiguousarray(inputs[name], dtype) for name in self.graph.inputs}
         found = self.sessions[key].run(None, given)
         count = len(self.graph.outputs)

@@ -27,13 +27,13 @@ NO_BATCH: Shape = (-1,)  # marks a value that has time only
 Forms = dict[str, str]
 
 
-def sequence_graph(plan: Plan, dtype: Any, record: Sequence[str] = ()) -> Any:
+def sequence_graph(w: Writer, plan: Plan, record: Sequence[str] = ()) -> Any:
     """The graph of whole sequences: inputs (T, B, *shape) to outputs.
 
     `record` gives more outputs, behind the graph's own and in that order: ops, or `op:v`, `op:i` for a state after
     each step.
     """
-    return _Sequence(Writer(dtype, reserved=plan.graph.ops), plan, tuple(record)).whole()
+    return _Sequence(w, plan, tuple(record)).whole()
 
 
 @dataclass

@@ -50,7 +50,8 @@ def _linear(w: Writer, name: str, op: ops.Linear, x: Sequence[str], shapes: Sequ
         return w.node("Gemm", inputs, name, own=True, transB=1)
     end = name if bias is None else f"{name}.product"
     if op.weight.ndim == 2:
-        value = w.node("MatMul", [x[0], w.weight(f"{name}.weight", op.weight.T)], end, bias is None)
+        matrix = w.weight(f"{name}.weight", op.weight.T, turned=True)
+        value = w.node("MatMul", [x[0], matrix], end, bias is None)
     else:
         last = w.ints("last_axis", [-1])
         column = w.node("Unsqueeze", [x[0], last], f"{name}.column")

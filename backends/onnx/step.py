@@ -137,10 +137,9 @@ class StepGraph:
         return {name: state.start for name, state in self.states.items()}
 
 
-def step_graph(plan: Plan, dtype: Any) -> StepGraph:
+def step_graph(w: Writer, plan: Plan) -> StepGraph:
     """The graph of one step: inputs (B, *shape) and states in, outputs and the next states out."""
     graph = plan.graph
-    w = Writer(dtype, reserved=graph.ops)
     names = [name for group in plan.groups for name in group.ops]
     step = Step(w, plan, names, values={name: name for name in graph.inputs})
     step.all()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnir.backends.onnx.package import onnx
+from snnir.ops import Array
 
 OPSET = 18  # what ONNX Runtime has taken since 1.14
 IR_VERSION = 8
@@ -36,7 +37,8 @@ class Writer:
         if parent is None:
             self.taken = set(reserved)
             self.weights: dict[str, Any] = {}
-            self._small: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
+            self.turned: set[str] = set()
+            self._spelt: dict[str, list[tuple[str, Array]]] = {}
 
     # -- names and weights -------------------------------------------------------------------------------------------
 
@@ -49,18 +51,27 @@ class Writer:
         taken.add(found)
         return found
 
-    def weight(self, name: str, value: Any, dtype: Any = None) -> str:
-        """An array of the file: `value` in this graph's floats, or in `dtype`; what is written twice is there once."""
+    def weight(self, name: str, value: Any, dtype: Any = None, turned: bool = False) -> str:
+        """An array of the file: `value` in this graph's floats, or in `dtype`; what is written twice is there once.
+
+        `turned` says that `value` is the transpose of what `name` names.
+        """
         root = self.root
-        array = np.array(value, dtype=root.dtype if dtype is None else dtype, order="C")
-        key = (name, array.dtype.str, array.shape, array.tobytes()) if array.size <= 16 else None
-        if key is not None and key in root._small:
-            return root._small[key]
+        array = np.asarray(value, dtype=root.dtype if dtype is None else dtype, order="C")
+        for spelt, there in root._spelt.get(name, ()):
+            if there.dtype == array.dtype and there.shape == array.shape and there.tobytes() == array.tobytes():
+                return spelt
         spelt = self.unique(name)
         root.weights[spelt] = onnx().numpy_helper.from_array(array, spelt)
-        if key is not None:
-            root._small[key] = spelt
+        root._spelt.setdefault(name, []).append((spelt, array))
+        if turned:
+            root.turned.add(spelt)
         return spelt
+
+    def written(self, name: str) -> tuple[str, Array] | None:
+        """The array that was to be called `name`: its name in the file, and it; None where none or several are."""
+        found = self.root._spelt.get(name, [])
+        return found[0] if len(found) == 1 else None
 
     def ints(self, name: str, values: Sequence[int]) -> str:
         """A list of whole numbers (a shape, axes) as an array of the file."""
