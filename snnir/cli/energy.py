@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from snnir.graph import Graph
     from snnir.ops import Array
 
-MISSING = (
-    "SANA-FE is not installed (GPL-3.0, run as a program of its own): pip install 'snnir[sanafe]', or a Python of its "
-    "own in SNNIR_SANAFE_PYTHON"
-)
+MISSING = "not installed (GPL-3.0, a program of its own): pip install 'snnir[sanafe]', or SNNIR_SANAFE_PYTHON"
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def _need_sanafe() -> None:
     from snnir.errors import MissingPackageError
 
     if find_python() is None:
-        raise MissingPackageError("sanafe", "sanafe", "--sanafe")
+        raise MissingPackageError("sanafe", "sanafe", "--sanafe (this Python, or one that SNNIR_SANAFE_PYTHON names)")
 
 
 def _document(source: str, graph: Graph, found: Cost) -> dict[str, Any]:
