@@ -63,7 +63,8 @@ def _graph_files(result: CompileResult) -> Files:
         check(result.graph)
         return Files({"graph.nir": lambda: write(result.graph)})
     except CompileError:  # some op is not NIR's: keep the graph in the project's own form
-        return Files({f"graph/{path}": make for path, make in lazily(result.graph).items()})
+        beside = getattr(result.artifact, "weights", None)  # what the artifact's own weights.safetensors holds
+        return Files({f"graph/{path}": make for path, make in lazily(result.graph, beside).items()})
 
 
 def _plain(value: Any) -> Any:

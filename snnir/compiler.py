@@ -17,7 +17,7 @@ from snnir.target import Artifact, Files, require, with_allowed
 if TYPE_CHECKING:
     import os
 
-    from snnir.pipeline import Step
+    from snnir.pipeline import Pass, Step
 
 
 def load(source: Any, dt: float | None = None, semantics: Semantics | None = None, **options: Any) -> Graph:
@@ -221,18 +221,100 @@ def compile(
         CompileError: with every reason why the network cannot run on the target.
         UsageError: an unknown target, pass or option.
     """
-    from snnir.pipeline import parse_pipeline, pipeline_text, run_pipeline
     from snnir.registry import backend
 
-    chosen = backend(target)
+    backend(target)  # a target that does not exist is said before any work
+    prepared = prepare(
+        source,
+        passes=passes,
+        dt=dt,
+        semantics=semantics,
+        calibrate=calibrate,
+        verify_passes=verify_passes,
+        allow=allow,
+        hook=hook,
+    )
+    return prepared.compile(target, **options)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network after the passes that the user asked for, which all targets share: what they do is done once.
+
+    Attributes:
+        source: the graph as it was given.
+        graph: the graph after the passes.
+        pipeline: these passes.
+        steps: what each of them did, as JSON data.
+        allow, calibrate, verify_passes, hook: as for `compile`.
+    """
+
+    source: Graph
+    graph: Graph
+    pipeline: tuple[Pass, ...]
+    steps: tuple[dict[str, Any], ...]
+    allow: tuple[str, ...]
+    calibrate: dict[str, Array] | None
+    verify_passes: bool
+    hook: Callable[[Step], None] | None
+
+    def compile(self, target: str, **options: Any) -> CompileResult:
+        """The rest of `snnir.compile`: the target's own passes, its check, its artifact."""
+        from snnir.pipeline import pipeline_text, run_pipeline
+        from snnir.registry import backend
+
+        chosen = backend(target)
+        settings = {**options, "allow": self.allow, "calibrate": self.calibrate}
+        own, steps = chosen.pipeline(self.source, settings), list(self.steps)
+        lowered = run_pipeline(self.graph, own, _hook(steps, self.verify_passes, self.calibrate, self.hook))
+        require(chosen.target, lowered)
+        artifact = chosen.build(lowered, settings)
+        report = {
+            "target": target,
+            "pipeline": pipeline_text((*self.pipeline, *own)),
+            "passes": steps,
+            "ops": {"source": len(self.source), "target": len(lowered)},
+            "latency": artifact.latency,
+            **artifact.report,
+        }
+        return CompileResult(target, self.source, lowered, artifact, report)
+
+
+def prepare(
+    source: Any,
+    *,
+    passes: str | None = None,
+    dt: float | None = None,
+    semantics: Semantics | None = None,
+    calibrate: Any = None,
+    verify_passes: bool = False,
+    allow: Sequence[str] = (),
+    hook: Callable[[Step], None] | None = None,
+) -> Prepared:
+    """The part of `compile` that does not depend on the target, for networks that go to several.
+
+    Args, Raises: as `compile`.
+    """
+    from snnir.pipeline import parse_pipeline, run_pipeline
+
     graph = load(source, dt=dt, semantics=semantics)
     unknown = set(allow) - {"approximate"}
     if unknown:
         raise UsageError(f"allow={', '.join(sorted(unknown))}: only 'approximate' can be allowed")
     recorded = _recorded(graph, calibrate)
-    settings = {**options, "allow": tuple(allow), "calibrate": recorded}
-    pipeline = (*(parse_pipeline(passes) if passes else ()), *chosen.pipeline(graph, settings))
+    pipeline = parse_pipeline(passes) if passes else ()
     steps: list[dict[str, Any]] = []
+    after = run_pipeline(with_allowed(graph, allow), pipeline, _hook(steps, verify_passes, recorded, hook))
+    return Prepared(graph, after, pipeline, tuple(steps), tuple(allow), recorded, verify_passes, hook)
+
+
+def _hook(
+    steps: list[dict[str, Any]],
+    verify_passes: bool,
+    recorded: dict[str, Array] | None,
+    hook: Callable[[Step], None] | None,
+) -> Callable[[Step], None]:
+    """Checks each step if that is asked for, and appends what it did to `steps`."""
 
     def after(step: Step) -> None:
         if verify_passes and step.after is not step.before:
@@ -243,18 +325,7 @@ def compile(
         if hook is not None:
             hook(step)
 
-    lowered = run_pipeline(with_allowed(graph, allow), pipeline, after)
-    require(chosen.target, lowered)
-    artifact = chosen.build(lowered, settings)
-    report = {
-        "target": target,
-        "pipeline": pipeline_text(pipeline),
-        "passes": steps,
-        "ops": {"source": len(graph), "target": len(lowered)},
-        "latency": artifact.latency,
-        **artifact.report,
-    }
-    return CompileResult(target, graph, lowered, artifact, report)
+    return after
 
 
 def _recorded(graph: Graph, calibrate: Any) -> dict[str, Array] | None:

@@ -2,7 +2,8 @@
 
 This is the project's own form. It keeps what NIR cannot: both dialects, semantics, origin, source locations and
 metadata. Equal arrays are stored once; graph.json says by which key each is found. The same graph always gives the
-same bytes.
+same bytes. In an artifact whose own `weights.safetensors` stands beside the graph's folder, arrays that are in that one
+are not stored again: graph.json says so (`beside`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 JSON_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
+BESIDE_FILE = f"../{WEIGHTS_FILE}"
 FORMAT, VERSION = "snnir-graph", 1
 
 
@@ -40,9 +42,13 @@ def save(graph: Graph) -> dict[str, bytes]:
     return {JSON_FILE: document, WEIGHTS_FILE: tensors.to_bytes()}
 
 
-def lazily(graph: Graph) -> dict[str, Callable[[], bytes]]:
-    """As `save`, but the weights' bytes, as many as the graph has itself, are made when they are asked for."""
-    document, tensors = _parts(graph)
+def lazily(graph: Graph, beside: Mapping[str, Array] | None = None) -> dict[str, Callable[[], bytes]]:
+    """As `save`, but the weights' bytes, as many as the graph has itself, are made when they are asked for.
+
+    Args:
+        beside: arrays that `BESIDE_FILE` holds by these keys. The graph's own that are the same in memory are left out.
+    """
+    document, tensors = _parts(graph, beside)
     return {JSON_FILE: lambda: document, WEIGHTS_FILE: tensors.to_bytes}
 
 
@@ -66,8 +72,8 @@ def parts(graph: Graph) -> tuple[bytes, dict[str, Array]]:
     return document, tensors.by_key
 
 
-def _parts(graph: Graph) -> tuple[bytes, _Tensors]:
-    tensors = _Tensors()
+def _parts(graph: Graph, beside: Mapping[str, Array] | None = None) -> tuple[bytes, _Tensors]:
+    tensors = _Tensors(beside or {})
     faults: list[Violation] = []
     ops = [_save_op(name, op, tensors, faults) for name, op in graph.ops.items()]
     metadata = _save_metadata(graph.metadata, "the graph", tensors, faults)
@@ -82,6 +88,8 @@ def _parts(graph: Graph) -> tuple[bytes, _Tensors]:
         "origin": {name: list(behind) for name, behind in graph.origin.items()},
         "metadata": metadata,
     }
+    if tensors.beside:
+        document["beside"] = BESIDE_FILE
     return _dump(document).encode(), tensors
 
 
@@ -100,8 +108,10 @@ def _dump(document: Mapping[str, Any]) -> str:
 class _Tensors:
     """Arrays by key, each content once."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Mapping[str, Array]) -> None:
+        self.beside = {_place(array): key for key, array in beside.items() if array.size}
         self.by_key: dict[str, Array] = {}
+        self._taken = set(beside)
         self._keys: dict[bytes, str] = {}
         self._seen: dict[tuple[object, ...], tuple[str, Array]] = {}  # holds the arrays, so that memory is not reused
 
@@ -112,7 +122,9 @@ class _Tensors:
 
     def put(self, array: Array, wish: str) -> str:
         """Keeps `array` and returns its key: `wish`, unless an equal array is there already."""
-        place = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+        place = _place(array)
+        if place in self.beside:
+            return self.beside[place]
         if place in self._seen:
             return self._seen[place][0]
         given, array = array, np.asarray(native(array), order="C")
@@ -120,7 +132,8 @@ class _Tensors:
         found.update(array.tobytes() if array.nbytes < 64 else array.reshape(-1).data.cast("B"))
         digest = found.digest()
         if digest not in self._keys:
-            key = fresh(wish.encode("utf-8", "backslashreplace").decode(), self.by_key)
+            key = fresh(wish.encode("utf-8", "backslashreplace").decode(), self._taken)
+            self._taken.add(key)
             self._keys[digest] = key
             self.by_key[key] = array
         self._seen[place] = self._keys[digest], given
@@ -128,6 +141,11 @@ class _Tensors:
 
     def to_bytes(self) -> bytes:
         return to_safetensors(self.by_key)
+
+
+def _place(array: Array) -> tuple[object, ...]:
+    """Where and how an array lies in memory: two that exist at the same time are one where this is equal."""
+    return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
 
 
 def to_safetensors(arrays: Mapping[str, Array]) -> bytes:
@@ -197,16 +215,20 @@ def load(folder: str | os.PathLike[str]) -> Graph:
         CompileError: a file is missing or damaged, or was written by a newer version.
     """
     folder = Path(folder)
-    files: dict[str, bytes] = {}
-    for name in (JSON_FILE, WEIGHTS_FILE):
-        try:
-            files[name] = (folder / name).read_bytes()
-        except OSError as error:
-            hint = f"a stored graph is a folder with {JSON_FILE} and {WEIGHTS_FILE}"
-            raise fail(
-                "store-file", f"cannot be read: {error.strerror}", where=str(folder / name), hint=hint
-            ) from error
+    files = {name: _bytes(folder / name) for name in (JSON_FILE, WEIGHTS_FILE)}
+    if f'"beside": "{BESIDE_FILE}"'.encode() in files[JSON_FILE]:
+        files[BESIDE_FILE] = _bytes(folder / BESIDE_FILE)
     return load_files(files, where=str(folder))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = f"a stored graph is a folder with {JSON_FILE} and {WEIGHTS_FILE}"
+        if ".." in path.parts:
+            hint = "this graph belongs to an artifact and has its weights in common with it; keep the folders together"
+        raise fail("store-file", f"cannot be read: {error.strerror}", where=str(path), hint=hint) from error
 
 
 def load_files(files: Mapping[str, bytes], where: str = "") -> Graph:
@@ -244,11 +266,14 @@ def _load_tensors(files: Mapping[str, bytes], where: str) -> dict[str, Array]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as load_tensors
 
-    place = f"{where}/{WEIGHTS_FILE}" if where else WEIGHTS_FILE
-    try:
-        return load_tensors(files[WEIGHTS_FILE])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise fail("store-file", f"is damaged: {_said(error)}", where=place) from error
+    found: dict[str, Array] = {}
+    for name in (BESIDE_FILE, WEIGHTS_FILE) if BESIDE_FILE in files else (WEIGHTS_FILE,):
+        try:
+            found |= load_tensors(files[name])
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            place = f"{where}/{name}" if where else name
+            raise fail("store-file", f"is damaged: {_said(error)}", where=place) from error
+    return found
 
 
 def _load_graph(document: Mapping[str, Any], tensors: Mapping[str, Array]) -> Graph:

@@ -7,12 +7,13 @@ that the target states. Averages and similarities hide errors, so they are repor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from snnir.compiler import CompileResult, compile, load
+from snnir.diffusion.unrolled import Crossing, counted_crossing, crossing, sampler_of
 from snnir.errors import CompileError, MissingPackageError, UsageError
 from snnir.graph import Graph
 from snnir.interpreter import as_inputs, interpret
@@ -60,6 +61,7 @@ class Verdict:
         float32_flips: places that differ when the target runs in float32 instead of float64; None if it does not.
         first: where they part; cause: the named reason, as far as one is known.
         violations: why the target refused the network.
+        crossing: of a sampler that is to hand on spikes only: what crossed from call to call in the target's run.
     """
 
     target: str
@@ -74,6 +76,7 @@ class Verdict:
     first: Difference | None = None
     cause: str = ""
     violations: tuple[dict[str, Any], ...] = ()
+    crossing: Crossing | None = None
 
     @property
     def words(self) -> str:
@@ -93,6 +96,7 @@ class Report:
     Attributes:
         seed: of inputs that were made up, None for recorded ones.
         made_up: what such inputs were.
+        crossing: as `Verdict.crossing`, in the reference's run.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -101,11 +105,12 @@ class Report:
     seed: int | None
     results: Mapping[str, CompileResult] = field(default_factory=dict, repr=False)
     made_up: str = "random spikes"
+    crossing: Crossing | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether every target keeps its promise."""
-        return all(v.ok for v in self.verdicts)
+        """Whether every target keeps its promise, and nothing but spikes crosses where that is the network's."""
+        return all(v.ok for v in self.verdicts) and not (self.crossing and self.crossing.faults)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON data: `ok`, `input`, and a list `verdicts`."""
@@ -114,6 +119,7 @@ class Report:
             "ok": self.ok,
             "input": {"steps": self.steps, "batch": self.batch, "origin": origin},
             "verdicts": [v.to_json() for v in self.verdicts],
+            "crossing": None if self.crossing is None else asdict(self.crossing),
         }
 
 
@@ -156,6 +162,8 @@ def validate(
     graph = load(source, dt=dt, semantics=semantics)
     x = as_inputs(graph, inputs if inputs is not None else stimuli(graph, steps, batch, seed, rate), np.float64)
     watched = [name for name, op in graph.ops.items() if isinstance(op, (SpikingNeuron, Threshold))]
+    if sampler_of(graph) is not None:
+        watched += dict.fromkeys(e.source for e in crossing(graph) if e.source not in watched)
     reference = _traces(graph, interpret(graph, x, record=watched))
     verdicts: list[Verdict] = []
     results: dict[str, CompileResult] = {}
@@ -176,6 +184,7 @@ def validate(
         None if inputs is not None else seed,
         results,
         "event counts as the model describes them" if described(graph) else "random spikes",
+        counted_crossing(graph, reference),
     )
 
 
@@ -199,9 +208,12 @@ def _judge(graph: Graph, result: CompileResult, x: dict[str, Array], reference: 
         single = _traces(graph, result.run({n: v.astype(np.float32) for n, v in x.items()}, record=watched))
         flips = sum(int(np.count_nonzero(_parts(got[n], v, _real(v) * 1e-3))) for n, v in single.items())
     verdict = _compare(graph, result, pairs, reference, flips)
+    crossed = counted_crossing(graph, {name: got for name, (_, got) in pairs.items()})
+    if crossed is not None:
+        verdict = replace(verdict, crossing=crossed, ok=verdict.ok and not crossed.faults)
     if verdict.first is not None and not verdict.cause:
         cause = _named_cause(graph, x, watched, got) if result.in_floats else "fixed-point weights and decays"
-        verdict = Verdict(**{**verdict.__dict__, "cause": cause})
+        verdict = replace(verdict, cause=cause)
     return verdict
 
 
@@ -283,7 +295,7 @@ def _first_differences(pairs: Mapping[str, tuple[Array, Array]], places: Mapping
 
 _ALTERNATIVES: Mapping[str, tuple[Any, ...]] = {
     "comparison": (">", ">="),
-    "reset": ("value", "subtract", "delayed-value", "delayed-subtract"),
+    "reset": ("value", "subtract", "delayed-value", "delayed-subtract", "held-subtract"),
     "decay": ("euler", "exponential"),
     "gain": ("ode", "unit"),
     "order": ("synapse-first", "membrane-first"),

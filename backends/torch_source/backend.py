@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from snnir.backends.torch_source.neurons import Dialect
-from snnir.backends.torch_source.weights import safetensors, state
+from snnir.backends.torch_source.weights import safetensors, state, stored
 from snnir.backends.torch_source.writer import Source, write
 from snnir.errors import MissingPackageError, UsageError
 from snnir.graph import Graph
@@ -79,6 +79,11 @@ class TorchArtifact:
                 "run.py": _RUN.encode,
             }
         )
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The arrays of `weights.safetensors`, which the graph beside it need not store again."""
+        return stored(self.graph)
 
     def module(self, dtype: Any = None) -> Any:
         """The emitted `Model`, built from the emitted text with its weights; a new one at each call.

@@ -30,11 +30,16 @@ def _floats(array: Array) -> Array:
     return array if array.ndim == 0 else np.ascontiguousarray(array)
 
 
-def safetensors(graph: Graph) -> bytes:
-    """The file `weights.safetensors`; what several ops share stands there once, under the first one's name."""
+def stored(graph: Graph) -> dict[str, Array]:
+    """What the file `weights.safetensors` holds; what several ops share is there once, under the first one's name."""
     spelt = identifiers(graph.ops)
     again = {f"{spelt[op]}.{field}" for op, field in shared(graph)}
-    return to_safetensors({name: array for name, array in state(graph).items() if name not in again})
+    return {name: array for name, array in state(graph).items() if name not in again}
+
+
+def safetensors(graph: Graph) -> bytes:
+    """The file `weights.safetensors`."""
+    return to_safetensors(stored(graph))
 
 
 def shared(graph: Graph) -> dict[tuple[str, str], tuple[str, str]]:

@@ -73,8 +73,7 @@ def compile_command(
     All or nothing: where one target cannot take the network, nothing is written, and everything that stands in the way
     on every target is shown at once.
     """
-    from snnir.compiler import compile as compile_graph
-    from snnir.compiler import save_all
+    from snnir.compiler import prepare, save_all
     from snnir.errors import CompileError
 
     _check_output(output, force)
@@ -84,19 +83,18 @@ def compile_command(
     recorded = read_arrays(calibrate, graph)
     results: dict[str, CompileResult] = {}
     refused: dict[str, CompileError] = {}
-    for target in targets:
+    try:
+        with progress("running the passes"):
+            prepared = prepare(
+                graph, passes=passes, calibrate=recorded, verify_passes=verify_passes, allow=allow, hook=hook
+            )
+        del graph
+    except CompileError as error:
+        refused = dict.fromkeys(targets, error)
+    for target in () if refused else targets:
         try:
             with progress(f"compiling for {target}"):
-                results[target] = compile_graph(
-                    graph,
-                    target,
-                    passes=passes,
-                    calibrate=recorded,
-                    verify_passes=verify_passes,
-                    allow=allow,
-                    hook=hook,
-                    **settings[target],
-                )
+                results[target] = prepared.compile(target, **settings[target])
         except CompileError as error:
             refused[target] = error
     if refused:
@@ -167,9 +165,10 @@ def _refuse(source: str, targets: tuple[str, ...], refused: Mapping[str, Compile
             for target in targets
         }
         print_json("compile", {"ok": False, "source": source, "targets": verdicts})
-    only = next(iter(refused.values())) if len(refused) == 1 else None
+    different = {id(error): error for error in refused.values()}  # a pass that fails does so for all targets at once
+    only = next(iter(different.values())) if len(different) == 1 else None
     title = only.title if only is not None else f"{len(refused)} of {len(targets)} targets cannot take {source}"
-    print_violations(title, found if only is None else [("", v) for _, v in found])
+    print_violations(title, found if only is None else [("", v) for v in only.violations])
     click.echo("nothing was written", err=True)
     return 1
 

@@ -21,6 +21,7 @@ from snnir.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from snnir.diffusion.unrolled import Crossing
     from snnir.validation import Report
 
 
@@ -93,9 +94,23 @@ def _print(report: Report) -> None:
             *cells(v.target, Text(v.words, style="green" if v.ok else "bold red"), *(numbers if compared else "----"))
         )
     out.print(listing)
+    runs = {"reference": report.crossing, **{v.target: v.crossing for v in report.verdicts}}
+    for run, crossed in runs.items():
+        if crossed is not None:
+            out.print(Text(f"{run}: {_crossing(crossed)}"))
     for v in report.verdicts:
         for line in _notes(v):
             out.print(Text(f"{v.target}: {line}"))
+
+
+def _crossing(found: Crossing) -> str:
+    if found.faults:
+        return f"what crosses between calls is not only 0 and 1: {found.faults[0].where} {found.faults[0].what}"
+    share = found.spikes / max(found.values, 1)
+    return (
+        f"every value that crosses between calls is 0 or 1: {found.values:,} values of {found.senders} "
+        f"op{'s' if found.senders != 1 else ''} in this run, {share:.1%} of them 1"
+    )
 
 
 def _notes(v: object) -> list[str]:

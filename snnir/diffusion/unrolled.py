@@ -47,6 +47,16 @@ class UnrolledSampler:
         return cls(calls, str(fields.get("decoder", "ddim")))
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """What crossed from call to call in a run: values of how many senders, how many were 1, and what was no spike."""
+
+    senders: int
+    values: int
+    spikes: int
+    faults: tuple[Violation, ...] = ()
+
+
 def sampler_of(graph: Graph) -> UnrolledSampler | None:
     """The sampler that a graph is (metadata 'sampler'); None for a single denoising call, or anything else."""
     fields = graph.metadata.get(SAMPLER)
@@ -118,3 +128,19 @@ def crossing_faults(graph: Graph, recorded: Mapping[str, Array] | None = None) -
             more = f"; {len(odd)} of {value.size} values are no spikes"
             faults.append(Violation("crossing", what + more, where, expected="0 or 1", hint=hint))
     return faults
+
+
+def counted_crossing(graph: Graph, recorded: Mapping[str, Array]) -> Crossing | None:
+    """Counts what crossed in a run; None unless the graph is a sampler whose calls are to hand on spikes only.
+
+    Args:
+        graph: any graph.
+        recorded: values (T, B, *shape) by op name, with those of all senders.
+    """
+    sampler = sampler_of(graph)
+    senders = dict.fromkeys(e.source for e in crossing(graph))
+    if sampler is None or sampler.decoder != "spikes-only" or not all(name in recorded for name in senders):
+        return None
+    sent = [recorded[name] for name in senders]
+    values, spikes = sum(v.size for v in sent), sum(int(np.count_nonzero(v == 1)) for v in sent)
+    return Crossing(len(senders), values, spikes, tuple(crossing_faults(graph, recorded)))

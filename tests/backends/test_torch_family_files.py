@@ -21,6 +21,7 @@ from snnir.interpreter import interpret
 from snnir.registry import backend
 from snnir.semantics import Semantics
 from tests.backends.family import FAMILY, built, same_everywhere
+from tests.graph_equal import assert_same
 from tests.strategies import GRAPH_KINDS, inputs_for, make_graph
 
 BLOCKED = """
@@ -269,3 +270,27 @@ def test_unknown_options_are_refused() -> None:
     with pytest.raises(UsageError, match="bits"):
         snnir.compile(make_graph(0, "affine-lif", "r1"), "norse", bits=8)
     assert backend("norse").pipeline(make_graph(0, "affine-lif", "r1"), {}) == ()
+
+
+@pytest.mark.parametrize("target", FAMILY)
+def test_weights_are_written_once(target: str, tmp_path: Path) -> None:
+    """A graph that NIR cannot say is stored beside the module, and finds its arrays in the module's file."""
+    rng = np.random.default_rng(0)
+    graph = chain(
+        ops.Input(shape=(40,)),
+        ("fc", ops.Affine(weight=rng.normal(size=(40, 40)).astype(np.float32), bias=np.arange(40))),
+        ("norm", ops.BatchNorm(weight=rng.normal(size=40), bias=np.ones(40), mean=np.ones(40), var=np.ones(40))),
+        ("lif", ops.LIF(tau=np.float64(5e-3), v_threshold=np.float64(0.5))),
+        ops.Output(),
+        semantics=Semantics(dt=1e-3),
+    )
+    made = snnir.compile(graph, target)
+    made.save(tmp_path / "out")
+    sizes = {p.parent.name: p.stat().st_size for p in (tmp_path / "out").rglob("weights.safetensors")}
+    assert sizes["out"] > 4 * 1600
+    assert sizes["graph"] < 1000  # the whole numbers, which the module has as floats
+    again = snnir.load(tmp_path / "out")
+    assert_same(again, made.graph)
+    (tmp_path / "out" / "graph").rename(tmp_path / "alone")
+    with pytest.raises(CompileError, match="keep the folders together"):
+        snnir.load(tmp_path / "alone")

@@ -13,7 +13,11 @@ import pytest
 import snnir
 from snnir import nir_io, ops
 from snnir.cli import run
-from snnir.graph import chain
+from snnir.compiler import prepare
+from snnir.errors import fail
+from snnir.graph import Graph, chain
+from snnir.passes.simplify import Simplify
+from snnir.pipeline import Log
 from snnir.semantics import Semantics
 from tests.cli.kit import network, said
 
@@ -244,6 +248,36 @@ def test_print_after_shows_the_graph_on_stderr(folder: Path, capsys: pytest.Capt
     assert err.startswith("// after simplify: unchanged\n")
     assert "LIF" in err
     assert "//" not in out
+
+
+def test_passes_run_once_for_all_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("compile", "net.nir", "-t", "nir,torch,norse", "-o", "out", "-p", "fold-batch-norm")
+    status, out, err = said(capsys, *arguments, "--print-after", "fold-batch-norm", "--output-format", "json")
+    assert status == 0
+    assert err.count("// after fold-batch-norm") == 1
+    for target, made in json.loads(out)["targets"].items():
+        assert made["report"]["pipeline"].startswith("fold-batch-norm"), target
+        assert made["report"]["passes"][0]["pass"] == "fold-batch-norm"
+    prepared = prepare("net.nir", passes="fold-batch-norm")
+    graphs = [prepared.compile(target).graph for target in ("torch", "norse")]
+    assert all(graph is prepared.graph for graph in graphs)  # and so one set of weights in memory
+
+
+def test_a_pass_that_fails_is_said_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Simplify, graph: Graph, log: Log) -> Graph:
+        raise fail("too-simple", "cannot be made simpler", where="lif")
+
+    monkeypatch.setattr(Simplify, "run", fails)
+    arguments = ("compile", "net.nir", "-t", "nir,torch", "-o", "out", "-p", "simplify")
+    status, out, err = said(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.count("too-simple") == 1
+    assert not (folder / "out").exists()
+    status, out, _ = said(capsys, *arguments, "--output-format", "json")
+    assert status == 1
+    assert [made["ok"] for made in json.loads(out)["targets"].values()] == [False, False]
 
 
 def test_verify_passes_holds_a_pass_to_its_word(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import snnir
 from snnir.cost import measure
-from snnir.diffusion.unrolled import crossing, crossing_faults
+from snnir.diffusion.unrolled import counted_crossing, crossing, crossing_faults
 from snnir.operations import AC_JOULES, MAC_JOULES, Operations, assumed, paper_rule, per_image
 from snnir.ops import Affine, Conv2d
 from snnir.pipeline import parse_pipeline, run_pipeline
@@ -36,6 +36,41 @@ def test_a_fused_sampler_runs_alike_on_torch_norse_and_snntorch(target: str, mod
         np.testing.assert_array_equal(found[name], spikes[name], err_msg=name)
     assert 0.02 < rate({n: spikes[n] for n in spiking(graph)}) < 0.6
     assert bool(crossing_faults(graph, found)) == (mode == "factored")  # on the target's own values
+
+
+def test_validate_counts_what_crosses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from snnir.cli import run
+
+    for mode, decoder in (("spikes-only", True), ("factored", False)):
+        graph = run_pipeline(denoiser(3, stem_skip=False, double=False), parse_pipeline(FUSED % mode))
+        snnir.compile(graph, "torch").save(tmp_path / mode)
+        command = ["validate", str(tmp_path / mode), "--targets", "torch,norse", "--batch", "1", "--steps", "6"]
+        assert run(command) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "crosses" in line]
+        assert len(lines) == (3 if decoder else 0)
+        assert [line.partition(":")[0] for line in lines] == ["reference", "torch", "norse"][: len(lines)]
+    report = snnir.validate(snnir.load(tmp_path / "spikes-only"), ["torch"], batch=2, steps=6)
+    found = report.crossing
+    assert found is not None
+    fused = snnir.load(tmp_path / "spikes-only")
+    senders = {e.source for e in crossing(fused)}
+    assert found.values == report.steps * 2 * sum(np.prod(fused.shapes[name]) for name in senders)
+    assert found.spikes > 100
+    assert report.verdicts[0].crossing == found
+    assert report.to_json()["crossing"]["faults"] == ()
+
+
+def test_a_number_that_crosses_is_a_fault() -> None:
+    graph = run_pipeline(denoiser(3, stem_skip=False), parse_pipeline(FUSED % "spikes-only"))
+    x = noise(graph)
+    senders = list(dict.fromkeys(e.source for e in crossing(graph)))
+    _, found = snnir.interpret(graph, x, record=senders)
+    values = {name: value.copy() for name, value in found.items()}
+    values[senders[1]][2, 0, 0] = 0.5
+    counted = counted_crossing(graph, values)
+    assert counted is not None
+    assert [fault.where for fault in counted.faults] == [f"{senders[1]} ({graph[senders[1]].kind})"]
+    assert "sends 0.5 to another call, at step 2" in counted.faults[0].what
 
 
 def test_inspect_says_what_crosses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
