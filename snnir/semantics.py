@@ -12,7 +12,7 @@ from typing import Any, Literal
 Decay = Literal["euler", "exponential", "shift"]
 Gain = Literal["ode", "unit"]
 Comparison = Literal[">", ">="]
-Reset = Literal["value", "subtract", "delayed-value", "delayed-subtract"]
+Reset = Literal["value", "subtract", "delayed-value", "delayed-subtract", "held-subtract"]
 Rest = Literal["rest", "zero"]
 Order = Literal["synapse-first", "membrane-first"]
 NumberFormat = Literal["float32", "float64", "xylo-int16", "loihi-int24"]
@@ -33,7 +33,9 @@ class Semantics:
         reset: at a spike v becomes v_reset ('value') or v - threshold ('subtract'); the 'delayed-' forms do that in
             the next step, as snnTorch does by default. There the threshold is taken off the new membrane; v_reset
             replaces the old one before it leaks and takes the input (snn.Leaky) but, in current-based neurons, the
-            new one, so that what came in is lost (snn.Synaptic).
+            new one, so that what came in is lost (snn.Synaptic). 'held-subtract' subtracts at once, but a membrane
+            that stays above the threshold all the same must pass it twice in the next step: snn.Leaky with
+            reset_delay=False.
         spikes_per_step: the most spikes a neuron gives in one step; None without limit.
         latency_input: steps a value needs from a graph input to the first neuron.
         latency_neuron: steps a spike needs from one neuron to the next (0: same step; Xylo, Lava: 1). It passes when
@@ -88,8 +90,8 @@ ROCKPOOL_SEMANTICS = Semantics(
     gain="unit",
     comparison=">=",
     reset="subtract",
-    spikes_per_step=None,
+    spikes_per_step=2**16,
     start="zero",
 )
 """What Rockpool's layers do (LIFTorch, LIFNeuronTorch, ExpSynTorch): states decay by e^(-dt/tau) and inputs add in full,
-as many spikes as the threshold fits into the membrane, each subtracting it."""
+as many spikes as the threshold fits into the membrane (up to max_spikes_per_dt), each subtracting it."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnir.errors import Violation
-from snnir.frontends.torch_fx.signals import TIME, Lead, Refuse, Signal
+from snnir.frontends.torch_fx.signals import TIME, Lead, Refuse, Signal, State
 from snnir.graph import Edge
 from snnir.naming import fresh
 from snnir.ops import (
@@ -57,6 +57,10 @@ class Builder:
         self.violations: list[Violation] = []
         self.bindings: dict[tuple[str, str], Binding] = {}
         self.timed: list[Timed] = []
+        self.dt: float | None = None  # for layers of other frameworks, which count steps
+        self.foreign = False  # a model of another framework: its leading axes are what they are there
+        self.called: set[int] = set()  # layers with state, which one step can call once
+        self.lost: dict[State, tuple[str, Loc, str]] = {}  # states that forward() has to return
         self.name = ""
         self.loc = Loc()
         self._owners: dict[int, Binding] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -71,9 +72,12 @@ class _Probe(fx.Tracer):
 def _fixed_by(module: nn.Module, source: fx.Node) -> Shape | None:
     pending = [source]
     while pending:
-        for user in pending.pop(0).users:
-            if user.op != "call_module":
-                continue
+        node = pending.pop(0)
+        for user in node.users:
+            if user.op == "call_function" and user.target is operator.getitem and user.args[1] == 0:
+                pending.append(user)  # (output, state) of a layer with state
+            if user.op != "call_module" or (user.args and user.args[0] is not node):
+                continue  # a layer's state is no input
             layer = module.get_submodule(str(user.target))
             shape = input_shape_of(layer)
             if shape is not None:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from snnir.errors import CompileError, UsageError
+from snnir.frontends.torch_fx import foreign
 from snnir.frontends.torch_fx.builder import Binding, Builder
 from snnir.frontends.torch_fx.inputs import arguments, as_shape, by_argument, probed
 from snnir.frontends.torch_fx.modules import is_leaf, over_time
 from snnir.frontends.torch_fx.rules import semantics_of
-from snnir.frontends.torch_fx.signals import BATCH, TIME, UNKNOWN, Signal, Unknown
-from snnir.frontends.torch_fx.tracer import Tracer, short
+from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead, Signal, State, Unknown
+from snnir.frontends.torch_fx.tracer import Tracer, short, unknown_shape
 from snnir.graph import Graph
 from snnir.ops import Loc, Shape
 from snnir.semantics import Semantics
@@ -51,10 +52,12 @@ def load_module(
     whatever mode the module is in. Arguments of forward() that have a default keep it.
 
     Args:
-        module: built from layers of `snnir.nn` and `torch.nn`, with a forward() without branches on values.
+        module: built from layers of `snnir.nn`, `torch.nn`, Norse, snnTorch, SpikingJelly or sinabs, with a forward()
+            without branches on values. States that forward() takes and returns are the graph's own, and no outputs.
         dt: time step in seconds, for layers that do not say it.
         semantics: what a step means, over the layers' own words; default what the layers say.
-        example_input: a tensor (T, B, *shape) (for a model without layers of `snnir.nn`: (B, *shape)), or a sequence or
+        example_input: a tensor (T, B, *shape) (for a model without layers of `snnir.nn`: (B, *shape); for layers of
+            other frameworks the axes that they take), or a sequence or
             dict of them by argument; it gives the shapes, and the number of steps.
         input_shape: shape of an input without time and batch, or a sequence or dict of them. Default: the module's
             attribute `input_shape`, else what the first layers fix.
@@ -86,12 +89,17 @@ def trace(
     builder = Builder(root)
     builder.loc = fallback
     names = arguments(root)
+    builder.foreign = not over_time(root) and foreign.is_foreign(root)
+    said = None if semantics is None else semantics.dt
+    builder.dt = said if said is not None else foreign.step_of(root) if dt is None else dt
     with _evaluating(root):
         shapes, steps = _shapes(builder, root, module, names, example_input, input_shape)
         inputs = _inputs(builder, root, names, shapes, steps, fallback)
         builder.name = type(module).__name__
         result = Tracer(builder, fallback).run(root, inputs)
-    _outputs(builder, result, fallback)
+    foreign.keep(builder, result)
+    _outputs(builder, _signals_of(result), fallback)
+    _unused(builder, inputs, fallback)
     rule = semantics_of(builder, dt, semantics)
     if builder.violations:
         raise CompileError(builder.violations, title=f"{type(module).__name__} cannot be compiled")
@@ -123,7 +131,8 @@ def _shapes(
     builder: Builder, root: nn.Module, module: nn.Module, names: tuple[str, ...], example: Any, given: Any
 ) -> tuple[dict[str, Shape], int | None]:
     """Shape per argument, without leading axes, and the number of steps where an example tells it."""
-    timed = over_time(root)
+    lead = _lead(builder, root)
+    timed = TIME in lead
     if given is None:
         given = getattr(module, "input_shape", None)
     steps: int | None = None
@@ -134,13 +143,13 @@ def _shapes(
         shapes = probed(root, names)
     if example is not None:
         for name, tensor in by_argument(example, names, (Tensor, np.ndarray)).items():
-            leading = 2 if timed else 1
+            leading = len(lead)
             if tensor.ndim <= leading:
-                expected = "(T, B, *shape)" if timed else "(B, *shape)"
+                expected = foreign.axes(lead).replace("...", "*shape")
                 builder.report("input-shape", f"the example has shape {list(tensor.shape)}", name, expected=expected)
                 continue
             shapes[name] = tuple(tensor.shape[leading:])
-            steps = int(tensor.shape[0]) if timed else None
+            steps = int(tensor.shape[lead.index(TIME)]) if timed else None
     for name in shapes:
         if name not in names:
             there = ", ".join(names)
@@ -155,26 +164,73 @@ def _inputs(
     shapes: Mapping[str, Shape],
     steps: int | None,
     fallback: Loc,
-) -> dict[str, Signal | Unknown]:
-    lead = (TIME, BATCH) if over_time(root) else (BATCH,)
-    found: dict[str, Signal | Unknown] = {}
+) -> dict[str, Signal | Unknown | State]:
+    lead = _lead(builder, root)
+    found: dict[str, Signal | Unknown | State] = {}
     for name in names:
         if name in shapes:
             builder.loc = fallback
             found[name] = builder.input("input" if len(names) == 1 else name, shapes[name], lead, steps)
             continue
+        if builder.foreign and name != names[0]:  # a state, if a layer takes it as one
+            found[name] = State(argument=name)
+            continue
         found[name] = UNKNOWN
-        builder.report(
-            "input-shape",
-            f"the shape of the input {name!r} is not known",
-            name,
-            fallback,
-            expected="a shape without time and batch, e.g. (1, 28, 28)",
-            hint="give the model an attribute input_shape, or pass input_shape=... or example_input=...",
-        )
+        _report_shape(builder, name, fallback)
     if not names:
         builder.report("graph-inputs", "forward() has no argument that could be an input", "model", fallback)
     return found
+
+
+def _lead(builder: Builder, root: nn.Module) -> Lead:
+    """The leading axes of the model's inputs."""
+    if over_time(root):
+        return SEQUENCE
+    return (foreign.leading(root) if builder.foreign else None) or STEP
+
+
+def _report_shape(builder: Builder, name: str, fallback: Loc) -> None:
+    refusal = unknown_shape(name)
+    builder.report(refusal.rule, refusal.what, name, fallback, expected=refusal.expected, hint=refusal.hint)
+
+
+def _unused(builder: Builder, inputs: Mapping[str, Signal | Unknown | State], fallback: Loc) -> None:
+    """States that went nowhere: arguments that no layer took, and those that forward() does not return."""
+    for name, value in inputs.items():
+        if isinstance(value, State) and not _is_used(value):
+            _report_shape(builder, name, fallback)
+    for name, loc, kind in builder.lost.values():
+        builder.report(
+            "state-lost",
+            f"the state of {kind} is not returned, so every step would start anew",
+            name,
+            loc,
+            expected="forward(x, state=None) that hands the state on and returns (y, state)",
+            hint="norse.torch.SequentialState and norse.torch.Lift do it; layers over sequences keep it themselves",
+        )
+
+
+def _is_used(state: State) -> bool:
+    return bool(state.owner) or any(_is_used(part) if isinstance(part, State) else True for part in state.parts)
+
+
+def _signals_of(result: Any) -> Any:
+    """What forward() returns without the states of its layers, which are no outputs of the network."""
+    if isinstance(result, dict):
+        named = {key: _signals_of(value) for key, value in result.items()}
+        return {key: value for key, value in named.items() if value is not None}
+    if isinstance(result, (tuple, list)):
+        if not _holds_state(result):
+            return result
+        kept = [value for value in map(_signals_of, result) if value is not None and value != []]
+        return kept[0] if len(kept) == 1 else kept
+    return None if isinstance(result, State) else result
+
+
+def _holds_state(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_state, value.values()))
+    return isinstance(value, State) or (isinstance(value, (tuple, list)) and any(map(_holds_state, value)))
 
 
 def _outputs(builder: Builder, result: Any, fallback: Loc) -> None:
@@ -215,7 +271,9 @@ def _live(graph: Graph) -> Graph:
 def _definition(module: nn.Module) -> Loc:
     """The line of the module's class, when it is not a library's."""
     kind = type(module)
-    if kind.__module__.partition(".")[0] in ("torch", "snnir") and not kind.__module__.startswith("snnir.models"):
+    if kind.__module__.partition(".")[0] in ("torch", "snnir", *foreign.TABLES) and not kind.__module__.startswith(
+        "snnir.models"
+    ):
         file, line = getattr(module, "made_at", ("", 0))
         return Loc(short(file), line) if file else Loc()
     try:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnir import nn as snn
 from snnir import ops
+from snnir.frontends.torch_fx import foreign
 from snnir.frontends.torch_fx.builder import Builder, Timed, to_array
 from snnir.frontends.torch_fx.shapes import flatten, unflatten
 from snnir.frontends.torch_fx.signals import TIME, Refuse, Signal
@@ -19,6 +20,10 @@ from snnir.nn.base import Neuron
 Handler = Callable[[Builder, Any, Signal], Signal]
 HANDLERS: dict[type[nn.Module], Handler] = {}
 FOREIGN = ("norse", "snntorch", "spikingjelly", "sinabs", "rockpool", "lava", "bindsnet")
+FOLD_HINT = (
+    "fold time around it: norse.torch.Lift, SpikingJelly's layer.Conv2d(..., step_mode='m') or SeqToANNContainer, "
+    "sinabs.layers.Repeat"
+)
 NO_TIME_AXIS = (
     nn.modules.conv._ConvNd,
     nn.modules.batchnorm._BatchNorm,
@@ -52,6 +57,10 @@ def home(module: nn.Module) -> str:
 
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module becomes ops as a whole, instead of being traced into."""
+    if foreign.handler_of(module) is not None:
+        return True
+    if foreign.is_through(module):
+        return False
     return bool(home(module)) and not isinstance(module, (nn.Sequential, snn.TimeDistributed))
 
 
@@ -66,6 +75,10 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
     Raises:
         Refuse: the layer has no counterpart.
     """
+    if foreign.handler_of(layer) is not None:
+        return foreign.call_foreign(builder, tracer, layer, args, kwargs)
+    if home(layer) in FOREIGN:
+        raise foreign.unsupported(layer, home(layer))
     handler = next((HANDLERS[cls] for cls in type(layer).__mro__ if cls in HANDLERS), None)
     if handler is None and not isinstance(layer, snn.Recurrent):
         raise _unsupported(layer)
@@ -81,8 +94,12 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
         raise Refuse(f"{_kind(layer)} takes (T, B, *shape), but time has been folded away before it")
     if handler is None:
         return _recurrent(builder, tracer, layer, x)
+    timeless = home(layer) == "torch" and isinstance(layer, NO_TIME_AXIS) and x.lead is not None and len(x.lead) == 2
+    if timeless and builder.foreign and x.lead is not None:
+        what = f"{_kind(layer)} takes no time axis, but {foreign.axes(x.lead)} arrives"
+        raise Refuse(what, hint=FOLD_HINT)
     y = handler(builder, layer, x)
-    if home(layer) == "torch" and isinstance(layer, NO_TIME_AXIS) and x.lead and len(x.lead) == 2:
+    if timeless:
         return Signal(y.sources, y.shape, None, y.steps)
     return y
 
@@ -92,9 +109,6 @@ def _kind(layer: nn.Module) -> str:
 
 
 def _unsupported(layer: nn.Module) -> Refuse:
-    if home(layer) in FOREIGN:
-        what = f"{type(layer).__module__}.{type(layer).__name__} is a layer of {home(layer)}"
-        return Refuse(what, "layers of snnir.nn and torch.nn", "export the model to NIR there, and load the .nir file")
     hint = "use AvgPool2d or SumPool2d" if "MaxPool" in type(layer).__name__ else "write it with the layers of snnir.nn"
     names = sorted({kind.__name__ for kind in HANDLERS} | {"Recurrent", "Sequential", "TimeDistributed"})
     return Refuse(f"{_kind(layer)} has no counterpart in the graph", ", ".join(names), hint)
@@ -167,7 +181,8 @@ def _layer_norm(b: Builder, m: nn.LayerNorm, x: Signal) -> Signal:
 
 @handles(nn.Flatten)
 def _flatten(b: Builder, m: nn.Flatten, x: Signal) -> Signal:
-    per_sample = home(m) == "snnir" or (m.start_dim == 1 and (x.lead is None or len(x.lead) == 2))
+    lenient = m.start_dim == 1 and (x.lead is None or len(x.lead) == 2) and not b.foreign
+    per_sample = home(m) == "snnir" or lenient
     if not per_sample:
         return flatten(b, x, m.start_dim, m.end_dim, always=True)
     # Axes as on (B, *shape): a layer of PyTorch in a model over time means one step.
@@ -292,10 +307,10 @@ def input_shape_of(layer: nn.Module) -> ops.Shape | None:
         return layer.to_op().own_shape
     if isinstance(layer, snn.Recurrent):
         return input_shape_of(layer.neuron) or input_shape_of(layer.connection)
-    return None
+    return foreign.fixed_shape(layer)
 
 
 def keeps_shape(layer: nn.Module) -> bool:
     """Whether a layer's output has the shape of its input."""
     kinds = (Neuron, nn.Identity, nn.modules.dropout._DropoutNd, nn.ReLU, snn.Repeat, snn.TemporalMean, snn.Delay)
-    return isinstance(layer, kinds)
+    return isinstance(layer, kinds) or foreign.handler_of(layer) is not None

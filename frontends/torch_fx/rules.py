@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from snnir.frontends.torch_fx.builder import Builder, Timed
+from snnir.frontends.torch_fx.populations import Rule, converted
 from snnir.nn.base import Neuron
 from snnir.ops import IF, I
 from snnir.semantics import Semantics
+
+UNSAID: Any = object()
+FIELDS = (
+    "decay",
+    "gain",
+    "order",
+    "comparison",
+    "reset",
+    "spikes_per_step",
+    "recurrent_bias_at_start",
+    "start",
+    "membrane_floor",
+)
 
 
 def semantics_of(builder: Builder, dt: float | None, given: Semantics | None) -> Semantics:
@@ -21,10 +36,12 @@ def semantics_of(builder: Builder, dt: float | None, given: Semantics | None) ->
     if dt is not None and not dt > 0:
         builder.report("time-step", f"dt is {dt} s", "model", expected="a positive time in seconds")
     if given is None:
-        for field in ("decay", "gain", "comparison", "reset"):
+        for field in FIELDS:
+            if field == "gain":
+                _one_gain(builder, said)
             value = _agreed(builder, field)
-            said = said.with_(**{field: value}) if value is not None else said
-    own = said.dt if said.dt is not None else _agreed(builder, "dt")
+            said = said.with_(**{field: value}) if value is not UNSAID else said
+    own = said.dt if said.dt is not None else _agreed_dt(builder)
     if own is not None and dt is not None and own != dt:
         first = next((t for t in builder.timed if t.layer.dt == own), None)
         builder.report(
@@ -48,24 +65,45 @@ def semantics_of(builder: Builder, dt: float | None, given: Semantics | None) ->
 
 
 def _says(layer: Any, field: str) -> Any:
-    """What a layer says of a field of the semantics; None when the field does not concern it."""
+    """What a layer says of a field of the semantics; UNSAID when the field does not concern it."""
+    if isinstance(layer, Rule):
+        return layer.says.get(field, UNSAID)
     if field == "dt":
-        return layer.dt
-    if not isinstance(layer, Neuron):
-        return None
+        return UNSAID if layer.dt is None else layer.dt
+    if not isinstance(layer, Neuron) or field in ("start", "order", "recurrent_bias_at_start"):
+        return UNSAID
     if field == "decay" and layer.op_type in (I, IF):
-        return None
-    if field in ("comparison", "reset") and layer.firing is None:
-        return None
+        return UNSAID
+    if field in ("comparison", "reset", "spikes_per_step") and layer.firing is None:
+        return UNSAID
     return getattr(layer.semantics, field)
+
+
+def _one_gain(builder: Builder, said: Semantics) -> None:
+    """Layers of other frameworks that add their input in full, beside others that do not, come to mean the same."""
+    gains = {_says(timed.layer, "gain") for timed in builder.timed} - {UNSAID}
+    if len(gains) < 2:
+        return
+    for i, timed in enumerate(builder.timed):
+        if isinstance(timed.layer, Rule) and timed.layer.says.get("gain") == "unit":
+            dt = timed.layer.dt or builder.dt or 1.0
+            builder.ops[timed.name] = converted(builder.ops[timed.name], said, dt)
+            for field in ("r", "w_in"):
+                builder.bindings.pop((timed.name, field), None)
+            builder.timed[i] = replace(timed, layer=replace(timed.layer, says={**timed.layer.says, "gain": "ode"}))
+
+
+def _agreed_dt(builder: Builder) -> float | None:
+    value = _agreed(builder, "dt")
+    return None if value is UNSAID else value
 
 
 def _agreed(builder: Builder, field: str) -> Any:
     first: Timed | None = None
-    value: Any = None
+    value: Any = UNSAID
     for timed in builder.timed:
         here = _says(timed.layer, field)
-        if here is None:
+        if here is UNSAID:
             continue
         if first is None:
             first, value = timed, here

@@ -11,7 +11,19 @@ from torch import Tensor
 from snnir import ops
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import handles
-from snnir.frontends.torch_fx.signals import BATCH, FOLDED, TIME, Lead, Refuse, Signal, Size, axis_of, holds
+from snnir.frontends.torch_fx.signals import (
+    BATCH,
+    BATCH_FIRST,
+    FOLDED,
+    SEQUENCE,
+    TIME,
+    Lead,
+    Refuse,
+    Signal,
+    Size,
+    axis_of,
+    holds,
+)
 
 TIME_HINT = "use snnir.nn.TemporalMean for a mean over time; steps cannot be picked out of a sequence"
 
@@ -113,7 +125,7 @@ def _leads_like(lead: Lead) -> tuple[Lead, ...]:
 @handles("flatten")
 def flatten(b: Builder, x: Signal, start_dim: int = 0, end_dim: int = -1, always: bool = False) -> Signal:
     """Merges axes of the sample, or time and batch."""
-    if x.lead == (TIME, BATCH) and start_dim == 0 and end_dim in (1, -len(x.shape) - 1):
+    if x.lead in (SEQUENCE, BATCH_FIRST) and start_dim == 0 and end_dim in (1, -len(x.shape) - 1):
         return Signal(x.sources, x.shape, (FOLDED,), x.steps)
     start, end = axis_of(x, start_dim), axis_of(x, end_dim)
     return b.emit(ops.Flatten, x, start_dim=start, end_dim=end) if always or start != end else x
@@ -202,18 +214,19 @@ def getitem(b: Builder, x: Signal, index: Any) -> Signal:
         elif axis >= len(x.shape):
             raise Refuse(f"more indices than a sample of shape {list(x.shape)} has axes")
         elif isinstance(item, slice):
-            x = _sliced(b, x, axis, item)
+            x = sliced(b, x, axis, item)
             shape.append(x.shape[axis])
         elif isinstance(item, int):
             at_item = item + x.shape[axis] if item < 0 else item
-            x = _sliced(b, x, axis, slice(at_item, at_item + 1))
+            x = sliced(b, x, axis, slice(at_item, at_item + 1))
         else:
             raise Refuse(f"an index of type {type(item).__name__}", expected="slices and whole numbers")
         axis += 1
     return reshaped(b, x, shape)
 
 
-def _sliced(b: Builder, x: Signal, axis: int, where: slice) -> Signal:
+def sliced(b: Builder, x: Signal, axis: int, where: slice) -> Signal:
+    """A part of one axis of the sample; nothing when it is all of it."""
     start, stop, step = where.indices(x.shape[axis])
     if (start, stop, step) == (0, x.shape[axis], 1):
         return x
@@ -223,7 +236,7 @@ def _sliced(b: Builder, x: Signal, axis: int, where: slice) -> Signal:
 @handles("narrow")
 def narrow(b: Builder, x: Signal, dim: int, start: int, length: int) -> Signal:
     """x[start : start + length] along an axis."""
-    return _sliced(b, x, axis_of(x, dim), slice(start, start + length))
+    return sliced(b, x, axis_of(x, dim), slice(start, start + length))
 
 
 @handles("split", "split_with_sizes")
@@ -234,7 +247,7 @@ def split(b: Builder, x: Signal, split_size_or_sections: Any, dim: int = 0) -> t
     if isinstance(sizes, int):
         sizes = [min(sizes, total - at) for at in range(0, total, sizes)]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return tuple(_sliced(b, x, axis, slice(at, at + n)) for at, n in zip(starts, sizes, strict=True))
+    return tuple(sliced(b, x, axis, slice(at, at + n)) for at, n in zip(starts, sizes, strict=True))
 
 
 @handles("chunk")

@@ -58,6 +58,7 @@ class Size:
 
 TIME, BATCH, FOLDED = Size("T"), Size("B"), Size("T*B")
 Lead = tuple[Size, ...]
+SEQUENCE, STEP, BATCH_FIRST = (TIME, BATCH), (BATCH,), (BATCH, TIME)
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Signal:
     Attributes:
         sources: names of the ops whose outputs are summed; each once.
         shape: without leading axes.
-        lead: the tensor's axes before `shape`: (T, B), (B,), or (T*B,) when time is folded into the batch; None where
-            the model does not say (a layer of PyTorch that takes no time axis stands in a model over time).
+        lead: the tensor's axes before `shape`: (T, B), (B, T) in sinabs, (B,), or (T*B,) when time is folded into the
+            batch; None where the model does not say (a layer of PyTorch that takes no time axis stands in a model over
+            time).
         steps: number of time steps, where an example input tells it.
     """
 
@@ -90,6 +92,22 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
+
+
+class State:
+    """What a layer of another framework hands to its own next step. It is no signal: the graph keeps states inside.
+
+    Attributes:
+        owner: path of the layer that gave it; empty for an argument of forward() that nobody has used yet.
+        argument: name of that argument.
+        parts: states that forward() has put into it (`state[i] = ...`).
+    """
+
+    def __init__(self, owner: str = "", argument: str = "") -> None:
+        self.owner = owner
+        self.argument = argument
+        self.parts: list[Any] = []
+
 
 AMBIGUOUS = "a layer before takes no time axis, so it is not clear which axis this is"
 SAY_WHICH = "count axes from the end, or use the layers of snnir.nn, which take (T, B, *shape)"
@@ -117,8 +135,10 @@ def axis_of(x: Signal, dim: int) -> int:
 
 def is_time(x: Signal, dim: int) -> bool:
     """Whether `dim` names the time axis."""
-    full = len(x.shape) + 2
-    return x.lead == (TIME, BATCH) and (dim == 0 or dim == -full)
+    if x.lead is None or len(x.lead) != 2:
+        return False
+    place = x.lead.index(TIME)
+    return dim in (place, place - len(x.shape) - 2)
 
 
 def holds(value: Any, kind: type | tuple[type, ...]) -> bool:

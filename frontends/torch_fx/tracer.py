@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnir.frontends.torch_fx import arithmetic, shapes, windows
+from snnir.frontends.torch_fx import arithmetic, foreign, shapes, windows
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import call_function, call_name
+from snnir.frontends.torch_fx.foreign import STEP_HINT
 from snnir.frontends.torch_fx.modules import call_module, is_leaf
-from snnir.frontends.torch_fx.signals import UNKNOWN, Refuse, Signal, Unknown, Unreadable, holds
+from snnir.frontends.torch_fx.signals import UNKNOWN, Refuse, Signal, State, Unknown, Unreadable, holds
 from snnir.ops import Loc
 
 _SNNIR = Path(__file__).parents[2]
@@ -45,12 +46,12 @@ class Tracer(fx.Tracer):
         super().__init__()
         self.builder = builder
         self.fallback = fallback or Loc()
-        self.inputs: dict[str, Signal | Unknown] = {}
+        self.inputs: dict[str, Signal | Unknown | State] = {}
         self.overwritten: list[tuple[fx.Node, Loc]] = []
         self._branches: dict[str, bool] = {}
         self.result: Any = UNKNOWN
 
-    def run(self, root: nn.Module, inputs: dict[str, Signal | Unknown]) -> Any:
+    def run(self, root: nn.Module, inputs: dict[str, Signal | Unknown | State]) -> Any:
         """What forward() gives for the signals named like its arguments: signals in the structure it returns."""
         self.inputs = inputs
         try:
@@ -141,13 +142,15 @@ class Tracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """A loop over a tensor: recorded; the body is traced once."""
-        self.builder.report("trace-loop", "loops over a tensor", self._scope(), self._here(), hint=LOOP_HINT)
+        hint = STEP_HINT if self.builder.foreign else LOOP_HINT
+        self.builder.report("trace-loop", "loops over a tensor", self._scope(), self._here(), hint=hint)
         return iter([self._unknown()])
 
     def number(self) -> int:
         """A tensor's value is needed as a Python number: recorded; the trace goes on with 1."""
+        hint = STEP_HINT if self.builder.foreign else BRANCH_HINT
         self.builder.report(
-            "trace-number", "a tensor is used as a Python number", self._scope(), self._here(), hint=BRANCH_HINT
+            "trace-number", "a tensor is used as a Python number", self._scope(), self._here(), hint=hint
         )
         return 1
 
@@ -162,8 +165,10 @@ class Tracer(fx.Tracer):
         try:
             if node.op == "placeholder":
                 return self.inputs.get(str(node.target), UNKNOWN)
-            if holds((args, kwargs), Unknown):
+            if holds((args, kwargs), Unknown) and not self._is_stateful_call(node, args):
                 return UNKNOWN
+            if holds((args, kwargs), State) and node.op != "call_module":
+                return _of_state(node.target, args)
             if node.op == "call_module":
                 layer = self.root.get_submodule(path)
                 if getattr(layer, "inplace", False):
@@ -181,6 +186,10 @@ class Tracer(fx.Tracer):
         finally:
             builder.name, builder.loc = before
 
+    def _is_stateful_call(self, node: fx.Node, args: tuple[Any, ...]) -> bool:
+        """A foreign layer whose input is known: what is wrong with its state does not keep it from being read."""
+        return node.op == "call_module" and bool(args) and isinstance(args[0], Signal) and self.builder.foreign
+
     def signal(self, proxy: Any) -> Any:
         """The value behind what the trace handed out."""
         return self._values(proxy)
@@ -193,10 +202,10 @@ class Tracer(fx.Tracer):
         return self._wrap(self.proxy(self.graph.create_node("get_attr", "unknown", (), {})), UNKNOWN)
 
     def _wrap(self, proxy: fx.Proxy, value: Any) -> Any:
-        if isinstance(value, (Signal, Unknown)):
+        if isinstance(value, (Signal, Unknown, State)):
             proxy.node.meta["value"] = value
             return proxy
-        if isinstance(value, (tuple, list)) and holds(value, (Signal, Unknown)):
+        if isinstance(value, (tuple, list)) and holds(value, (Signal, Unknown, State)):
             nodes = [self.graph.call_function(operator.getitem, (proxy.node, i)) for i in range(len(value))]
             return tuple(self._wrap(self.proxy(node), v) for node, v in zip(nodes, value, strict=True))
         return value
@@ -235,7 +244,7 @@ class Tracer(fx.Tracer):
         if isinstance(error, Refuse):
             self.builder.report(error.rule, error.what, self._scope(), loc, expected=error.expected, hint=error.hint)
             return
-        hint = RUN_HINT
+        hint = STEP_HINT if self.builder.foreign and isinstance(error, Unreadable) else RUN_HINT
         if isinstance(error, NameError) and "installed as a submodule" in str(error):
             hint = "assign the layer to the module, or use nn.ModuleList instead of a list"
         self.builder.report("trace-python", _message(error), self._scope(), loc, hint=hint)
@@ -269,7 +278,35 @@ class Traced(fx.Proxy):
         return float(self.tracer.number())
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        state = self.node.meta.get("value")
+        if isinstance(state, State):
+            state.parts.append(self.tracer.signal(value))
+            return
         raise Unreadable("assigns into a tensor; build it with torch.cat or arithmetic")
+
+
+def _of_state(target: Any, args: Any) -> Any:
+    """What forward() does with a state beside handing it to its layer: picking from an argument, or nothing."""
+    state = args[0] if args and isinstance(args[0], State) else None
+    if state is not None and state.argument and call_name(target) == "getitem":
+        part = State(argument=state.argument)
+        state.parts.append(part)
+        return part
+    if state is not None and state.argument and not state.owner:
+        raise unknown_shape(state.argument)
+    owner = state.owner if state is not None else "a layer"
+    what = f"forward() computes with the state of {owner}, which is no signal of the graph"
+    raise Refuse(what, hint="compute with the layer's output; for a membrane as output use a layer that does not spike")
+
+
+def unknown_shape(argument: str) -> Refuse:
+    """The refusal of an input whose shape nobody has said."""
+    return Refuse(
+        f"the shape of the input {argument!r} is not known",
+        "a shape without time and batch, e.g. (1, 28, 28)",
+        "give the model an attribute input_shape, or pass input_shape=... or example_input=...",
+        "input-shape",
+    )
 
 
 def short(file: str) -> str:
@@ -286,7 +323,8 @@ def _frames(frame: FrameType | None) -> Iterator[tuple[str, int]]:
 
 def _user_line(frames: Any) -> tuple[str, int]:
     """The first (innermost) place that is neither PyTorch's nor ours; rather one outside installed packages."""
-    outside = [(file, line) for file, line in frames if not file.startswith((*_INTERNAL, "<"))]
+    internal = (*_INTERNAL, *foreign.folders(), "<")
+    outside = [(file, line) for file, line in frames if not file.startswith(internal)]
     own = [place for place in outside if not place[0].startswith(_LIBRARIES)]
     return next(iter(own or outside), ("", 0))
 

@@ -25,12 +25,9 @@ class NeuronCell:
         self.v = np.broadcast_to(rule.start.astype(dtype), (batch, *shape)).copy()
         self.i = np.zeros((batch, *shape), dtype)
         self.late_spikes = np.zeros((batch, *shape), dtype=bool)
-        if semantics.spikes_per_step != 1 and semantics.reset != "subtract" and op.spiking:
-            raise fail(
-                "semantics-spikes",
-                f"several spikes per step with reset {semantics.reset!r}",
-                expected="reset 'subtract', which leaves what the next spike of the step needs",
-            )
+        if semantics.spikes_per_step != 1 and semantics.reset not in ("subtract", "value") and op.spiking:
+            what = f"several spikes per step with reset {semantics.reset!r}"
+            raise fail("semantics-spikes", what, expected="reset 'subtract' or 'value', in the step of the spikes")
 
     @property
     def rest(self) -> Array:
@@ -48,20 +45,27 @@ class NeuronCell:
         self.v = self.decay * self.v + self.gain * x + self.drive
         if self.threshold is None:
             return self._floored().copy()
-        if s.reset == "delayed-subtract":
+        if s.reset in ("delayed-subtract", "held-subtract"):
             self.v = self.v - self.late_spikes * self.threshold
         elif s.reset == "delayed-value" and self.current_based:
             self._to_reset(self.late_spikes)  # snn.Synaptic's: it is lost
         self._floored()
-        fired = self.v > self.threshold if s.comparison == ">" else self.v >= self.threshold
+        fired = self._above()
         if s.spikes_per_step != 1:
             return self._several(fired)
         if s.reset == "value":
             self._to_reset(fired)
         elif s.reset == "subtract":
             self.v = self.v - fired * self.threshold
-        self.late_spikes = fired
+        elif s.reset == "held-subtract":
+            # What the step has taken off already for a membrane that was left above the threshold counts.
+            self.v = self.v - (fired.astype(self.v.dtype) - self.late_spikes) * self.threshold
+        self.late_spikes = self._above() if s.reset == "held-subtract" else fired
         return fired.astype(self.v.dtype)
+
+    def _above(self) -> Array:
+        above: Array = self.v > self.threshold if self.semantics.comparison == ">" else self.v >= self.threshold
+        return above
 
     def _to_reset(self, where: Array) -> None:
         self.v = np.where(where, self.v_reset, self.v).astype(self.v.dtype, copy=False)
@@ -72,13 +76,19 @@ class NeuronCell:
         return self.v
 
     def _several(self, fired: Array) -> Array:
-        """As many spikes as the threshold fits into the membrane, up to the limit; each subtracts it once."""
+        """As many spikes as the threshold fits into the membrane, up to the limit.
+
+        Each subtracts it once; with reset 'value' the membrane is reset behind them all.
+        """
         ratio = self.v / self.threshold
         count = np.ceil(ratio) - 1 if self.semantics.comparison == ">" else np.floor(ratio)
         count = np.where(fired, np.maximum(count, 1), 0)
         if self.semantics.spikes_per_step is not None:
             count = np.minimum(count, self.semantics.spikes_per_step)
-        self.v = (self.v - count * self.threshold).astype(self.v.dtype, copy=False)
+        if self.semantics.reset == "value":
+            self._to_reset(fired)
+        else:
+            self.v = (self.v - count * self.threshold).astype(self.v.dtype, copy=False)
         return count.astype(self.v.dtype)
 
 

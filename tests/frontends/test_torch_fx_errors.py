@@ -148,8 +148,8 @@ def test_layers_with_hooks_and_of_other_frameworks() -> None:
         load_module(nn.Sequential(hooked, lif()))
     import snntorch
 
-    with pytest.raises(CompileError, match=r"is a layer of snntorch(.|\n)*export the model to NIR"):
-        load_module(torch.nn.Sequential(torch.nn.Linear(4, 4), snntorch.Leaky(beta=0.9)))
+    with pytest.raises(CompileError, match=r"snntorch\S*Alpha is a layer of snntorch(.|\n)*Leaky, RLeaky"):
+        load_module(torch.nn.Sequential(torch.nn.Linear(4, 4), snntorch.Alpha(0.9, 0.8)))
 
 
 @pytest.mark.parametrize(
