@@ -31,7 +31,6 @@ from snnir.semantics import ROCKPOOL_SEMANTICS, Semantics
 if TYPE_CHECKING:
     from torch import nn
 
-_NO_LIMIT = 2**16  # Rockpool's default of max_spikes_per_dt
 _SPIKES = ("StepPWL", "PeriodicExponential")
 _GONE = 1e-3  # of a step: a time constant after which nothing is left, in double precision too
 
@@ -124,10 +123,8 @@ class _Reader:
                 expected="one max_spikes_per_dt for all layers",
                 hint="or say one for all: semantics=ROCKPOOL_SEMANTICS.with_(spikes_per_step=...)",
             )
-        most = next(iter(self.most.values()), _NO_LIMIT)
-        return ROCKPOOL_SEMANTICS.with_(
-            dt=lengths[0] if lengths else None, spikes_per_step=None if most >= _NO_LIMIT else most
-        )
+        most = next(iter(self.most.values()), ROCKPOOL_SEMANTICS.spikes_per_step)
+        return ROCKPOOL_SEMANTICS.with_(dt=lengths[0] if lengths else None, spikes_per_step=most)
 
     # -- modules -----------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from snnir.semantics import Semantics
 
 _PARTS = {"atan": "ATan", "fast_sigmoid": "FastSigmoid", "triangle": "Triangle"}
 _WINDOW = 0.5  # of Rockpool's surrogate gradient
-_MOST = 2.0**16  # spikes in a step: Rockpool's own limit
+_MOST = 2.0**24  # spikes in a step where there is no limit: float32, in which Rockpool counts them, is exact up to it
 
 
 @dataclass(frozen=True)
