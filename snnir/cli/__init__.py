@@ -16,6 +16,7 @@ import click
 from snnir import __version__
 from snnir.cli.common import HELP_NAMES, State, debug_option
 from snnir.cli.compile import compile_command
+from snnir.cli.doctor import doctor_command
 from snnir.cli.failure import explain, finish_output
 from snnir.cli.inspect import inspect_command
 from snnir.cli.passes import passes_command
@@ -41,6 +42,7 @@ for command in (
     compile_command,
     validate_command,
     inspect_command,
+    doctor_command,
     visualize_command,
     passes_command,
     targets_command,

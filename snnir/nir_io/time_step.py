@@ -74,19 +74,19 @@ def _implied(op: Op) -> list[tuple[str, float]]:
         tau, gain = np.broadcast_arrays(tau.astype(np.float64), gain.astype(np.float64))
         if not gain.size or (gain <= 1.0).any():  # 1: no gain at all; less: a step longer than tau
             continue
-        straight = _one_value(tau / gain)
-        if straight is not None and _is_round(straight):
+        straight = one_value(tau / gain)
+        if straight is not None and is_round(straight):
             found.append((relation, straight))
             continue
-        damped = None if isinstance(op, (I, IF)) else _one_value(_damped(tau, gain))
-        if damped is not None and _is_round(damped):
-            found.append((relation.replace("/dt", " e^(-dt/tau) / dt (as Rockpool writes it)"), damped))
+        late = None if isinstance(op, (I, IF)) else one_value(damped(tau, gain))
+        if late is not None and is_round(late):
+            found.append((relation.replace("/dt", " e^(-dt/tau) / dt (as Rockpool writes it)"), late))
         elif straight is not None:
             found.append((relation, straight))
     return found
 
 
-def _one_value(values: Array) -> float | None:
+def one_value(values: Array) -> float | None:
     """The value that all agree on, rounded to what its precision carries; None when they differ."""
     low, high = float(values.min()), float(values.max())
     if not 0.0 < low or high - low > SPREAD * high:
@@ -96,11 +96,12 @@ def _one_value(values: Array) -> float | None:
     return rounded if abs(rounded - middle) <= SPREAD * middle else float(f"{middle:.6g}")
 
 
-def _is_round(value: float) -> bool:
+def is_round(value: float) -> bool:
+    """Whether a time step is one that a person would choose: two significant digits."""
     return value == float(f"{value:.2g}")
 
 
-def _damped(tau: Array, gain: Array) -> Array:
+def damped(tau: Array, gain: Array) -> Array:
     """dt from gain = tau e^(-dt/tau) / dt, by Newton's method on x e^x = 1/gain with x = dt/tau."""
     x = 1.0 / (1.0 + gain)
     for _ in range(30):
