@@ -7,8 +7,7 @@ least that holds its largest weight, so wires of different size lose nothing to 
 scale, so their weights are w V / scale, and k may be negative.
 
 V is the largest for which it is certain that no current wraps, that biases and weights can be written, and, where that
-leaves V at 1024 or more (4096 for small weights), that no membrane is cut off below; at most 8192, beyond which nothing
-is won. Where membranes are cut off on the input that the network is measured on, V is made smaller. Within the octave
+leaves V at 4096 or more, that no membrane is cut off below; at most 8192, beyond which nothing is won. Where membranes are cut off on the input that the network is measured on, V is made smaller. Within the octave
 below its largest value, V is what rounds the weights best; so weights that lie on a grid of integers stay exact.
 
 Thresholds that differ within a cell (Lava's vth is one number) cost no more: a neuron's weights are in its own.
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -39,8 +39,7 @@ from snnir.ops import Array
 from snnir.simulators.loihi import Connection, LoihiSpec, Population, largest_currents
 
 MOST = 8192.0  # units of a threshold beyond which precision hardly grows
-ENOUGH = 1024.0  # units of a threshold that are not given up to keep membranes from being cut off far below
-FINE = 4096.0  # nor are these, where small weights need them to keep their bits
+ENOUGH = 4096.0  # units of a threshold that are not given up to keep membranes from being cut off far below
 LEAST = 16.0  # units of a threshold below which the network would be another one
 _MARGIN = 0.98  # of the range of currents, for what rounding adds
 _SAMPLE = 20_000  # weights of a wire that V is chosen by
@@ -172,7 +171,7 @@ class _Way:
     peak: int
     parts: int
 
-    @property
+    @cached_property
     def mixed(self) -> bool:
         return bool(self.weight.min() < 0 < self.weight.max())
 
@@ -180,11 +179,11 @@ class _Way:
     def limit(self) -> int:
         return MAX_MIXED if self.mixed else MAX_SIGNED
 
-    @property
+    @cached_property
     def largest(self) -> float:
         return float(np.abs(self.weight).max())
 
-    @property
+    @cached_property
     def shifts(self) -> tuple[int, int]:
         """The least and the largest k."""
         low, high = (e + self.mixed for e in EXPONENTS)
@@ -295,10 +294,10 @@ def _wanted(cell: Cell, ways: Sequence[_Way], bias: Array, top: float) -> float:
         return top
     leak = cell.dv / UNITY
     whole = STATE_LIMIT / ALIGN * leak / reach if reach else np.inf
-    finest = 2.0 * max((way.limit / way.largest for way in ways), default=1.0)  # all weights have all their bits
     if cell.trace == "v":
-        return min(top, max(whole * _MARGIN, min(finest, FINE)))
-    return min(top, MOST, max(whole, ENOUGH, min(finest, FINE)))
+        finest = 2.0 * max((way.limit / way.largest for way in ways), default=1.0)  # all weights have all their bits
+        return min(top, max(whole * _MARGIN, min(finest, ENOUGH)))
+    return min(top, MOST, max(whole, ENOUGH))
 
 
 def _scale(cell: Cell, ways: Sequence[_Way], top: float) -> float:

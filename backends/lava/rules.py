@@ -55,8 +55,9 @@ def hard_reset(graph: Graph) -> Iterator[Violation]:
     what = {
         "subtract": "takes the threshold off the membrane at a spike",
         "delayed-subtract": "takes the threshold off the membrane one step after the spike",
+        "held-subtract": "takes the threshold off the membrane at a spike, and asks twice of one that stays above it",
         "delayed-value": "sets the membrane one step after the spike, after it took that step's input",
-    }[reset]
+    }.get(reset, "does not set the membrane to v_reset at the spike")
     yield Violation(
         "lava-reset",
         f"the network's reset {what} ({reset!r})",
