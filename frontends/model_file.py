@@ -176,6 +176,14 @@ def _find(file: Path, namespace: ModuleType, name: str, options: dict[str, Any])
     _check_options(file, bound, value, options)
     with _blaming(file, f"{bound}({', '.join(f'{k}={v!r}' for k, v in options.items())})"):
         made = value(**options)
+    if made is None:
+        raise fail(
+            "model-missing",
+            f"{bound}() returns None",
+            where=f"{_short(file)}:{_line_of(file, bound)}",
+            expected="an nn.Module, Graph or nir.NIRGraph",
+            hint=f"end {bound}() with `return model`",
+        )
     if not is_network(made):
         raise _missing(file, there, f"{bound}() gives a {type(made).__name__}, not a model")
     return made, bound

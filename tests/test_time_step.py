@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import snnir
 from snnir.errors import CompileError, UsageError
 from snnir.frontends.nir_file import load
 from snnir.graph import Graph, chain
 from snnir.nir_io import time_step_hint, to_nir, write
 from snnir.ops import IF, LI, LIF, CubaLIF, Delay, I, Input, Linear, Op, Output
-from snnir.semantics import NIR_SEMANTICS
+from snnir.semantics import NIR_SEMANTICS, Semantics
 from tests.graph_kinds import GRAPH_KINDS, make_graph
 
 
@@ -152,3 +153,17 @@ def test_live_graphs_and_bytes_load_too() -> None:
     assert load(live, dt=1e-3).semantics.dt == 1e-3
     with pytest.raises(UsageError, match="takes no option colour, size"):
         load(live, colour=1, size=2)
+
+
+@pytest.mark.parametrize("target", ["torch", "onnx"])
+def test_an_unstable_step_is_refused(target: str) -> None:
+    """Forward Euler with tau < dt/2 multiplies the membrane by less than -1 in every step."""
+    graph = chain(Input(shape=(3,)), ("lif", LIF(tau=np.array([1e-3, 4e-4, 3e-4]), v_threshold=np.ones(3))), Output())
+    with pytest.raises(CompileError, match=r"tau = 0.0003 s is less than half a step") as caught:
+        snnir.compile(graph, target, dt=1e-3)
+    (fault,) = caught.value.violations
+    assert (fault.rule, fault.where) == ("time-step-unstable", "lif")
+    assert "(2 of 3 values)" in fault.what
+    assert "0.0006 s or less" in fault.expected
+    snnir.compile(graph, target, dt=6e-4)  # exactly half a step: the membrane swings, but does not grow
+    snnir.compile(graph, target, semantics=Semantics(dt=1e-3, decay="exponential"))

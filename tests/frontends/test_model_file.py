@@ -160,7 +160,7 @@ def test_an_error_deep_in_a_library_names_both_lines(tmp_path: Path) -> None:
     [
         ("x = 1\n", "defines neither `model` nor `build`"),
         ("model = 3\n", "'model' is a int, not a model"),
-        ("def build():\n    return None\n", "build() gives a NoneType, not a model"),
+        ("def build():\n    return None\n", "build() returns None"),
         ("", "defines neither"),
     ],
 )
