@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from snnir.backends.rockpool.emit import RockpoolDialect
-from snnir.backends.rockpool.target import TARGET
-from snnir.backends.torch_source import TorchBackend
-
-ROCKPOOL = TorchBackend(TARGET, RockpoolDialect())
+from snnir.backends.rockpool.backend import ROCKPOOL
 
 __all__ = ["ROCKPOOL"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnir.backends.rockpool import helpers as h
+from snnir.backends.rockpool.bitshift import shifted
 from snnir.backends.torch_source import neurons as n
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call, fitted
 from snnir.discretise import recurrence
@@ -31,10 +32,12 @@ class RockpoolDialect:
 
     name: str = "Rockpool"
     packages: tuple[str, ...] = ("rockpool",)
+    bitshift: bool = False
+    """Whether current-based neurons whose decays are 1 - 2^-dash are LIFBitshiftTorch."""
 
     def imports(self) -> list[str]:
         """Rockpool's torch modules, none of which needs samna."""
-        layers = "ExpSynTorch, LIFNeuronTorch, LIFTorch, LinearTorch"
+        layers = "ExpSynTorch, LIFBitshiftTorch, LIFNeuronTorch, LIFTorch, LinearTorch"
         return [
             f"from rockpool.nn.modules.torch import {layers}",
             "from rockpool.nn.modules.torch.lif_torch import StepPWL",
@@ -58,7 +61,7 @@ class RockpoolDialect:
     def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")
-        writer = _Writer(op, semantics, stepwise, classes)
+        writer = _Writer(op, semantics, stepwise, self.bitshift, classes)
         name = classes.add(n.class_name(op), writer.text())
         if stepwise:
             name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))
@@ -79,18 +82,25 @@ class RockpoolDialect:
 class _Writer:
     """Writes the classes of one population."""
 
-    def __init__(self, op: Neuron, semantics: Semantics, stepwise: bool, classes: Classes) -> None:
+    def __init__(self, op: Neuron, semantics: Semantics, stepwise: bool, bitshift: bool, classes: Classes) -> None:
         self.op, self.semantics, self.stepwise, self.classes = op, semantics, stepwise, classes
         self.spiking = isinstance(op, SpikingNeuron)
         self.rule = recurrence(op, semantics)
         self.chosen = n.surrogate(op) if semantics.spikes_per_step == 1 else None
+        self.shifts = bitshift and semantics.decay == "exponential" and self._shifted()
         self.own = self._own()
         self.layer = "" if self.own else self._layer()
 
     def _layer(self) -> str:
         if not self.spiking:
             return "ExpSynTorch"
-        return "LIFTorch" if n.current_based(self.op) else "LIFNeuronTorch"
+        if n.current_based(self.op):
+            return "LIFBitshiftTorch" if self.shifts else "LIFTorch"
+        return "LIFNeuronTorch"
+
+    def _shifted(self) -> bool:
+        """Whether both decays are 1 - 2^-dash."""
+        return shifted(self.rule.decay) and self.rule.decay_syn is not None and shifted(self.rule.decay_syn)
 
     def _own(self) -> str:
         """Why Rockpool's layer does not do, or ''."""
@@ -106,7 +116,11 @@ class _Writer:
         if self.spiking and not self.positive:
             return "a threshold is not above 0, and Rockpool divides by it"
         layer = self._layer()
-        if layer != "LIFTorch" and self.op.time_constants and self.semantics.decay == "euler":
+        if (
+            not layer.endswith(("LIFTorch", "LIFBitshiftTorch"))
+            and self.op.time_constants
+            and self.semantics.decay == "euler"
+        ):
             return f"{layer} makes its decay e^(-DT/tau) from a time constant; this one is 1 - DT/tau"
         outlasts = rule.decay if layer == "ExpSynTorch" else 1.0
         decay_syn = 1.0 if rule.decay_syn is None else rule.decay_syn
@@ -204,7 +218,11 @@ class _Writer:
         if synaptic:
             lines.append(f"beta = {n.decay('tau_syn', self.semantics)}")
             conditions.append("beta > 0")
-            values = {"alpha": "alpha", "beta": "beta", **values, **self.start_of("vmem", "isyn", "spikes")}
+            leaks = {"alpha": "alpha", "beta": "beta"}
+            if self.shifts:  # it makes alpha and beta itself, rounding what they are made from
+                leaks = {"tau_mem": "self.tau_mem", "tau_syn": "self.tau_syn"}
+                conditions += [f"{self.classes.add('is_shift', h.IS_SHIFT)}({name})" for name in ("alpha", "beta")]
+            values = {**leaks, **values, **self.start_of("vmem", "isyn", "spikes")}
         else:
             tau = "self.tau" if self.op.time_constants else "torch.full_like(self.r, torch.inf)"
             if not self.leaks():

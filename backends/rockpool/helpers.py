@@ -17,7 +17,8 @@ GIVEN = '''def NAME(layer, x: Tensor, **values: Tensor):
     for name, value in values.items():
         value = value.expand(x.shape[2:]).reshape(n)
         # LIFTorch may have several synapses for a neuron, along an axis of their own.
-        setattr(layer, name, value.unsqueeze(1) if name in ("beta", "isyn") and hasattr(layer, "n_synapses") else value)
+        column = name in ("beta", "tau_syn", "isyn") and hasattr(layer, "n_synapses")
+        setattr(layer, name, value.unsqueeze(1) if column else value)
     return layer'''
 
 THROUGH = '''def NAME(layer, x: Tensor) -> Tensor:
@@ -78,3 +79,8 @@ LINEAR = '''class NAME(LinearTorch):
         if f"{prefix}weight" in state_dict:
             state_dict[f"{prefix}weight"] = state_dict[f"{prefix}weight"].T
         super()._load_from_state_dict(state_dict, prefix, *others)'''
+
+IS_SHIFT = '''def NAME(decay: Tensor) -> Tensor:
+    """Whether a decay per step is 1 - 2^-dash."""
+    dash = -torch.log2(1 - decay)
+    return (dash - dash.round()).abs() < 1e-2'''

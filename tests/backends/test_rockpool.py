@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rockpool.nn.modules.torch import ExpSynTorch, LIFNeuronTorch, LIFTorch, LinearTorch
+from rockpool.nn.modules.torch import ExpSynTorch, LIFBitshiftTorch, LIFNeuronTorch, LIFTorch, LinearTorch
 
 import snnir
 from snnir import ops
-from snnir.errors import CompileError
+from snnir.errors import CompileError, UsageError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
 from snnir.models import fsddim
@@ -164,6 +164,42 @@ def test_layers_are_rockpools() -> None:
     assert tuple(model.state_dict()["into.weight"].shape) == (8, 5)  # as the graph has it
     kinds = {type(layer) for layer in model.modules()}
     assert {LIFTorch, LIFNeuronTorch, ExpSynTorch} & kinds
+
+
+def test_bitshift_trains_with_the_decays_of_the_chip() -> None:
+    """Time constants move to the nearest of 1 - 2^-dash where that is allowed; then LIFBitshiftTorch computes them."""
+    graph = chain(
+        ops.Input(shape=(4,)),
+        ("fc", ops.Linear(weight=np.random.default_rng(0).normal(0.1, 0.2, (6, 4)))),
+        ("n", ops.CubaLIF(tau_mem=np.full(6, 0.016), tau_syn=np.float64(0.006), w_in=np.exp(-1 / 6), v_threshold=1.0)),
+        ("m", ops.LIF(tau=np.float64(0.02), v_threshold=np.ones(6))),
+        ops.Output(),
+        semantics=MEANT,
+    )
+    with pytest.raises(CompileError) as caught:
+        snnir.compile(graph, "rockpool", bitshift=True)
+    assert [(v.where, v.expected) for v in caught.value.violations] == [
+        ("n", "tau_mem = 0.0154946 s"),
+        ("n", "tau_syn = 0.00748888 s"),
+        ("m", "tau = 0.0154946 s"),
+    ]
+    compiled = snnir.compile(graph, "rockpool", bitshift=True, allow=["approximate"])
+    assert compiled.report["framework layers"] == {"fc": "LinearTorch", "n": "LIFBitshiftTorch", "m": "LIFNeuronTorch"}
+    np.testing.assert_allclose(compiled.graph["n"].w_in, 1 - 2**-3)  # type: ignore[attr-defined]
+    x = inputs_for(graph, T=60, B=3)["input"]
+    expected = interpret(compiled.graph, x)
+    assert expected.sum() > 50
+    np.testing.assert_array_equal(compiled.run(x), expected)
+    # What has such decays already is compiled as it is, and the layer is Rockpool's.
+    again = snnir.compile(compiled.graph, "rockpool", bitshift=True)
+    np.testing.assert_array_equal(again.run(x), expected)
+    assert type(again.module().n.neurons) is LIFBitshiftTorch
+    model = again.module()
+    model.n.tau_mem *= 1.2
+    with pytest.raises(ValueError, match="compile the network with these again"):
+        model(torch.from_numpy(x).float())
+    with pytest.raises(UsageError, match="bitshift is 3"):
+        snnir.compile(graph, "rockpool", bitshift=3)
 
 
 def test_why_a_neuron_is_written_out() -> None:
