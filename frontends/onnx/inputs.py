@@ -9,8 +9,8 @@ from snnir.errors import UsageError, Violation
 from snnir.frontends.onnx.values import PRIMES, Axes, Lead
 from snnir.ops import Shape
 
-FORMS: dict[str, Lead] = {"B": ("B",), "TB": ("T", "B"), "BT": ("B", "T"), "none": ()}
-SAY = "say it: axes=B, axes=TB, axes=BT or axes=none (-S axes=... on the command line)"
+FORMS: dict[str, Lead] = {"B": ("B",), "TB": ("T", "B"), "BT": ("B", "T"), "sample": ()}
+SAY = "say it: axes=B, axes=TB, axes=BT or axes=sample (-S axes=... on the command line)"
 
 Dims = list[int | str]
 

@@ -45,6 +45,10 @@ def matmul(b: Builder, node: Node) -> Value:
         weight = _matrix(right.array)
         return b.emit(Linear(weight=weight.T, loc=b.loc), left)
     if isinstance(left, Const) and isinstance(right, Signal) and len(right.shape) >= 2:
+        if left.array.ndim > 2 and right.shape[-1] == 1:  # a matrix of its own for each vector
+            vectors = b.reshaped(right, right.shape[:-1], "vectors")
+            product = b.emit(Linear(weight=left.array, loc=b.loc), vectors, "product")
+            return b.reshaped(product, (*product.shape, 1))
         last = tuple(range(len(right.shape) - 2))
         turn = Transpose(axes=(*last, len(last) + 1, len(last)), loc=b.loc)
         product = b.emit(Linear(weight=_matrix(left.array), loc=b.loc), b.emit(turn, right, "turned"), "product")

@@ -34,7 +34,7 @@ def load(
             time constant.
         semantics: what a step means; default NIR's.
         axes: of the inputs, where the file leaves them open: 'B' (B, *shape), 'TB' (T, B, *shape), 'BT' (B, T,
-            *shape), 'none' (*shape).
+            *shape), 'sample' (*shape).
         input_shape: the shape of a sample, where the file leaves it open; a dict by input name for several inputs.
         options: none exist.
 

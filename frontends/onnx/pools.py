@@ -256,11 +256,10 @@ def pad(b: Builder, node: Node) -> Value:
         place = axis % len(full) - lead
         if (before or after) and place < 0:
             raise Refuse("pads the batch axis")
-        if min(before, after) < 0:
-            raise Refuse(f"cuts off by padding of {min(before, after)}", expected="0 or more")
+        x = _cut(b, x, place, max(0, -before), x.shape[place] - max(0, -after), 1, "cut") if place >= 0 else x
         parts: dict[str, Signal] = {}
         for count, where in ((before, "before"), (0, ""), (after, "after")):
-            if where and count:
+            if where and count > 0:
                 shape = (*x.shape[:place], count, *x.shape[place + 1 :])
                 parts[f"in{len(parts)}"] = b.constant(np.full(shape, value, np.float32), x.lead, where)
             elif not where:

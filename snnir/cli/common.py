@@ -207,7 +207,7 @@ def load_source(source: str, dt: float | None, options: dict[str, Any], passes: 
     """The graph of a source, built with `options`, after `passes`."""
     from snnir.compiler import load
 
-    if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith(".py"):
+    if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith((".py", ".onnx")):
         hint = "--preset" if set(options) == {"preset"} else "-S"
         raise click.BadParameter("only a model.py takes options", param_hint=hint)
     with progress(f"reading {source}"):
