@@ -19,14 +19,14 @@ RECORDED = Path(__file__).parent / "data" / "lava_traces.npz"
 
 
 def run_lava(
-    python: Path, cases: list[Case], record: tuple[str, ...] = ("spikes", "u", "v")
+    python: Path, cases: list[Case], record: tuple[str, ...] = ("spikes", "u", "v"), seconds: float = 600
 ) -> tuple[list[Case], dict[str, Any]]:
     """Every case's traces as Lava gives them, and the facts of the run: `versions`, `seconds`."""
     program = Path(__file__).parent / "lava_process.py"
     with tempfile.TemporaryDirectory() as folder:
         there, back = Path(folder, "cases.npz"), Path(folder, "traces.npz")
         pack(there, cases, record=record)
-        run_script(program, [str(there), str(back)], seconds=60 + 30 * len(cases), python=python)
+        run_script(program, [str(there), str(back)], seconds=seconds, python=python)
         return unpack(back)
 
 

@@ -26,7 +26,8 @@ def pack(path, cases, **facts):
         index.append({k: str(a) if a.dtype.kind == "U" else list(a.shape) for k, a in arrays.items()})
         values += [a.astype(np.int32).ravel() for a in arrays.values() if a.dtype.kind != "U"]
     text = json.dumps({"index": index, "facts": facts})
-    np.savez_compressed(path, index=np.frombuffer(text.encode(), np.uint8), values=np.concatenate(values))
+    whole = np.concatenate([np.zeros(0, np.int32), *values])
+    np.savez_compressed(path, index=np.frombuffer(text.encode(), np.uint8), values=whole)
 
 
 def unpack(path):

@@ -24,7 +24,7 @@ def main() -> int:
         print("no Lava found: snnir targets lava --setup", file=sys.stderr)
         return 1
     cases = draw_all()
-    traces, facts = run_lava(python, cases)
+    traces, facts = run_lava(python, cases, seconds=3600)
     RECORDED.parent.mkdir(exist_ok=True)
     pack(RECORDED, [case | trace for case, trace in zip(cases, traces, strict=True)], versions=facts["versions"])
     print(f"{RECORDED}: {len(cases)} networks, {RECORDED.stat().st_size} bytes, {facts['versions']}")

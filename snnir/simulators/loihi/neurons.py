@@ -18,37 +18,38 @@ class Cells:
 
     def __init__(self, population: Population, batch: int, current: float, arrival: float) -> None:
         size = population.size
-        self.u, self.v = np.zeros((2, batch, size))
-        self.quiet = np.ones((batch, size), bool)
-        self.keep_u = np.broadcast_to((UNITY - 1 - population.du) / UNITY, size)
-        self.keep_v = np.broadcast_to((UNITY - population.dv) / UNITY, size)
+        self.both = np.zeros((2, batch, size))
+        self.u, self.v = self.both
+        self.keep = np.empty((2, 1, size))  # of u and of v
+        self.keep[0] = (UNITY - 1 - population.du) / UNITY
+        self.keep[1] = (UNITY - population.dv) / UNITY
         bias = population.bias_mant.astype(np.int64) << population.bias_exp
         self.bias = np.broadcast_to(bias.astype(float), size)
         self.threshold = np.broadcast_to((population.vth * 2.0**ALIGN), size)
         self.interval, self.offset = population.reset_interval, population.reset_offset
-        self.forgets, self.biased = not self.keep_u.any(), bool(bias.any())
+        self.forgets, self.biased = not self.keep[0].any(), bool(bias.any())
         self.narrow = current < CURRENT_LIMIT
         self.overflows = arrival * 2**ALIGN >= CURRENT_LIMIT
         change = current + float(np.abs(self.bias).max())
         self.clips_high = float(self.threshold.max()) + change >= CURRENT_LIMIT
-        most = change / (1 - float(self.keep_v.max())) if self.keep_v.max() < 1 else np.inf
+        most = change / (1 - float(self.keep[1].max())) if self.keep[1].max() < 1 else np.inf
         self.clips_low = most >= CURRENT_LIMIT
 
-    def step(self, drive: Array, t: int, spikes: Array) -> None:
-        """Update from the aligned `drive` (B, N) in step `t`, from 0; what fires goes into `spikes` (B, N), bool."""
+    def step(self, drive: Array, t: int, quiet: Array) -> None:
+        """Update from the aligned `drive` (B, N) in step `t`, from 0; `quiet` (B, N), bool: what does not fire."""
         u, v = self.u, self.v
         if self.interval and (t + 1 - self.offset) % self.interval == 0:
             u[:], v[:] = 0, 0
         if self.forgets:
             u[:] = drive
+            v *= self.keep[1]
+            np.trunc(v, out=v)
         else:
-            u *= self.keep_u
-            np.trunc(u, out=u)
+            self.both *= self.keep
+            np.trunc(self.both, out=self.both)
             u += drive
         if not self.narrow:
             self._wrap()
-        v *= self.keep_v
-        np.trunc(v, out=v)
         v += u
         if self.biased:
             v += self.bias
@@ -58,9 +59,8 @@ class Cells:
             np.minimum(v, CURRENT_LIMIT - 1, out=v)
         if self.clips_low:
             np.maximum(v, 1 - CURRENT_LIMIT, out=v)
-        np.less_equal(v, self.threshold, out=self.quiet)
-        v *= self.quiet  # several times faster than writing zeros through a mask
-        np.logical_not(self.quiet, out=spikes)
+        np.less_equal(v, self.threshold, out=quiet)
+        v *= quiet  # several times faster than writing zeros through a mask
 
     def _wrap(self) -> None:
         """Lava's overflow of the current: one turn of 24 bits, after the sum wrapped in 32."""

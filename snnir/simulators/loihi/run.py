@@ -69,10 +69,16 @@ def simulate(spec: LoihiSpec, inputs: Mapping[str, Array], *, record: bool = Fal
                         for each in back:
                             add(each, now[None], spikes[each.source], t, t + 1)
                         now = aligned(now)
-                    cell.step(now, t, fired[i][t])
+                    quiet = fired[i][t]
+                    cell.step(now, t, quiet)
+                    if back:
+                        np.logical_not(quiet, out=quiet)
                     if record:
                         recorded[0][together[i].name][t] = cell.u
                         recorded[1][together[i].name][t] = cell.v
+            for block, back in zip(fired, cyclic, strict=True):
+                if not back:  # nobody has looked at them yet
+                    np.logical_not(block[start:stop], out=block[start:stop])
     found = {p.name: spikes[p.name] for p in spec.populations}
     return LoihiRun(found, *recorded) if record else LoihiRun(found)
 
