@@ -16,6 +16,7 @@ import click
 from snnir import __version__
 from snnir.cli.common import HELP_NAMES, State, debug_option
 from snnir.cli.compile import compile_command
+from snnir.cli.diff import diff_command
 from snnir.cli.doctor import doctor_command
 from snnir.cli.failure import explain, finish_output
 from snnir.cli.inspect import inspect_command
@@ -42,6 +43,7 @@ for command in (
     compile_command,
     validate_command,
     inspect_command,
+    diff_command,
     doctor_command,
     visualize_command,
     passes_command,
