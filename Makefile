@@ -34,8 +34,8 @@ lava: .venv/.ready
 	$(BIN)/python -m snnir targets lava --setup $(if $(PYTHON310),--python $(PYTHON310))
 
 # PyTorch comes first and alone, so that nothing else chooses another build of it. Norse and SpikingJelly ask for
-# torchvision, which what we use of them never imports and which would replace that build: so they are installed without
-# their requirements, and the few of those that they do import are named.
+# torchvision, which what we use of them never imports and which would replace that build, and sinabs for samna and an
+# older nir: so they are installed without their requirements, and the few of those that they do import are named.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0
 
@@ -43,8 +43,8 @@ TORCH := torch==2.13.0
 	test -L snnir/backends || { echo "snnir/backends must be a symbolic link (git config core.symlinks true)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)'
-	$(PIP) '$(TORCH)' --editable '.[dev]' rockpool==3.1.0 loguru requests SciencePlots tqdm
-	$(PIP) --no-deps norse==1.1.0 spikingjelly==2.0.0
+	$(PIP) '$(TORCH)' --editable '.[dev]' rockpool==3.1.0 loguru requests SciencePlots tqdm pbr
+	$(PIP) --no-deps norse==1.1.0 spikingjelly==2.0.0 sinabs==3.1.3
 	touch $@
 
 clean:

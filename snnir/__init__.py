@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult, compile, load
     from snnir.errors import CompileError, MissingPackageError, SnnirError, UsageError, Violation
+    from snnir.frameworks import semantics_of
     from snnir.graph import Edge, Graph
     from snnir.interpreter import interpret
     from snnir.ops import Loc, Op
@@ -36,6 +37,7 @@ _WHERE = {
     "compile": "snnir.compiler",
     "interpret": "snnir.interpreter",
     "load": "snnir.compiler",
+    "semantics_of": "snnir.frameworks",
     "validate": "snnir.validation",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "compile",
     "interpret",
     "load",
+    "semantics_of",
     "validate",
 ]
 

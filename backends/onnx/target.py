@@ -39,6 +39,13 @@ def spikes_that_subtract(graph: Graph) -> Iterator[Violation]:
         yield Violation("onnx-spikes", what, expected="reset 'subtract'")
 
 
+def resets(graph: Graph) -> Iterator[Violation]:
+    """Every reset but snnTorch's subtraction with reset_delay=False."""
+    if graph.semantics.reset == "held-subtract" and any(isinstance(op, SpikingNeuron) for op in graph.ops.values()):
+        hint = "choose the target snntorch, or train with reset_mechanism='zero'"
+        yield Violation("onnx-reset", "the network means reset 'held-subtract'", expected="another reset", hint=hint)
+
+
 def float32_range(graph: Graph) -> Iterator[Violation]:
     """Weights and parameters are numbers that the file's type holds."""
     largest = float(np.finfo(np.float32).max)
@@ -82,6 +89,7 @@ TARGET = Target(
     rules=(
         float_numbers,
         spikes_that_subtract,
+        resets,
         float32_range,
         one_file,
         known_time_step,

@@ -3,9 +3,9 @@
 snn.Leaky computes clamp(beta) mem + x and spikes where mem - threshold > 0; a leak potential is a constant input, a
 gain is a factor of x. The layer integrates and fires; one line after it resets. Its own reset comes one step late by
 default, and is used where the network means that ('delayed-subtract', 'delayed-value'). Without the delay it looks at
-the membrane that the step before left ("avoid double reset"), so a membrane that a reset leaves above the threshold
-goes wrong. snn.Synaptic has no leak potential. A tau below DT makes a negative beta, which snnTorch clamps to 0: such
-neurons are written out.
+the membrane that the step before left ("avoid double reset"), so one that a reset leaves above the threshold is read in
+its own way, which is used where the network means that ('held-subtract'). snn.Synaptic has no leak potential. A tau
+below DT makes a negative beta, which snnTorch clamps to 0: such neurons are written out.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class _Writer:
     def __init__(self, op: Neuron, semantics: Semantics, classes: Classes) -> None:
         self.op, self.semantics, self.classes = op, semantics, classes
         self.spiking = isinstance(op, SpikingNeuron)
-        self.late = self.spiking and semantics.reset.startswith("delayed")
+        self.held = self.spiking and semantics.reset == "held-subtract"
+        self.late = self.held or (self.spiking and semantics.reset.startswith("delayed"))  # the layer's own reset
         self.own = self._own()
         synaptic = n.current_based(op) and not self.own
         self.layer = "snn.Synaptic" if synaptic else "snn.Leaky"
@@ -157,7 +158,9 @@ class _Writer:
 
     def mechanism(self) -> str:
         """snnTorch's name of the reset that its layer does."""
-        return {"delayed-subtract": "subtract", "delayed-value": "zero"}[self.semantics.reset] if self.late else "none"
+        if not self.late:
+            return "none"
+        return "zero" if self.semantics.reset == "delayed-value" else "subtract"
 
     def step(self) -> list[str]:
         """The method `step`."""
@@ -253,7 +256,9 @@ class _Writer:
             return [["def mem_reset(self, mem):", '    """Not needed: step() resets."""'], fire]
         reset = [
             "def mem_reset(self, mem):",
-            '    """The spikes of the step before, for the reset that is one step late."""',
+            '    """The spikes of the step before, for the reset that is one step late."""'
+            if not self.held
+            else '    """Whether the step before left the membrane above the threshold."""',
             f"    return self.fire(mem){self.detach()}",
         ]
         return [reset, fire]
@@ -268,6 +273,7 @@ class _Writer:
         options = ["alpha=0.0"] if self.layer == "snn.Synaptic" else []
         options += ["beta=0.0", *(["spike_grad=spike_grad"] if self.spiking else [])]
         options.append(f'reset_mechanism="{self.mechanism()}"')
+        options += ["reset_delay=False"] if self.held else []
         self.classes.need("derived")
         return [
             *lines,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def late_reset(graph: Graph) -> Iterator[Violation]:
     """A reset one step after the spike is what snn.Leaky and snn.Synaptic do, and as they do it."""
     semantics = graph.semantics
-    if not semantics.reset.startswith("delayed") or semantics.dt is None or semantics.decay == "shift":
+    if not semantics.reset.startswith(("delayed", "held")) or semantics.dt is None or semantics.decay == "shift":
         return  # prompt, or refused by other rules
     for name, op in graph.ops.items():
         if isinstance(op, Neuron) and isinstance(op, SpikingNeuron):
@@ -42,7 +42,7 @@ def _unlike(op: Neuron, semantics: Semantics) -> Iterator[tuple[str, str]]:
         yield "a time constant is below dt", "decays from 0 to 1, as snnTorch clamps them"
     if rule.threshold is not None and (rule.start >= rule.threshold).any():
         yield "the membrane starts at its threshold or above", "a start below, or the layer resets before it spiked"
-    if semantics.reset == "delayed-subtract":
+    if semantics.reset.endswith("subtract"):
         return
     if rule.v_reset is not None and np.any(rule.v_reset):
         yield "v_reset is not 0", "v_reset 0, as in reset_mechanism='zero'"

@@ -143,6 +143,8 @@ def describe(op: Neuron, semantics: Semantics) -> list[str]:
     if isinstance(op, SpikingNeuron):
         reset = "v = v_reset" if semantics.reset.endswith("value") else "v = v - v_threshold"
         late = " in the next step" if semantics.reset.startswith("delayed") else ""
+        if semantics.reset == "held-subtract":
+            late = ", twice from a membrane that the last step left above it"
         then = f"a spike where v {semantics.comparison} v_threshold, then {reset}{late}."
     if current_based(op):
         first = [f"{EQUATIONS[op.kind]}.", f"{then[0].upper()}{then[1:]}"]

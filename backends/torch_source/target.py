@@ -31,8 +31,10 @@ def float_decay(graph: Graph) -> Iterator[Violation]:
 def prompt_reset(graph: Graph) -> Iterator[Violation]:
     """A reset takes effect in the step of its spike."""
     if graph.semantics.reset not in ("value", "subtract"):
-        what = f"the network means reset {graph.semantics.reset!r}, one step after the spike"
-        yield Violation("torch-reset", what, expected="'value' or 'subtract'", hint="train with reset_delay=False")
+        late = ", one step after the spike" if graph.semantics.reset.startswith("delayed") else ""
+        what = f"the network means reset {graph.semantics.reset!r}{late}"
+        hint = "train with reset_delay=False" if late else "train with reset_mechanism='zero', or choose snntorch"
+        yield Violation("torch-reset", what, expected="'value' or 'subtract'", hint=hint)
 
 
 def float_numbers(graph: Graph) -> Iterator[Violation]:

@@ -178,6 +178,8 @@ def reset_by_subtraction(chip: Chip, graph: Graph) -> Iterator[Violation]:
     where = [n for n, p in populations.items() if not late or p.current_based]
     if where:
         what = "takes the threshold off one step after the spike" if late else "sets the membrane to v_reset at a spike"
+        if reset == "held-subtract":
+            what = "asks the threshold twice of a membrane that it leaves above it"
         yield Violation(
             "xylo-reset",
             f"the network's reset {what} ({reset!r})",

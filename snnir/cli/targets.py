@@ -37,11 +37,13 @@ def targets_command(name: str | None, folder: str | None, python: str | None, ou
         _set_up(name, folder, python)
     found = [backend(each).target for each in ([name] if name else backend_names())]
     if output_format == "json":
-        print_json("targets", {"targets": [_describe(target) for target in found]})
+        others = {"frameworks": _frameworks()} if name is None else {}
+        print_json("targets", {"targets": [_describe(target) for target in found], **others})
     elif folder is not None:
         pass  # it has been said what was set up
     elif name is None:
         _print_list(found)
+        _print_frameworks()
     else:
         _print_one(_describe(found[0]))
     return 0
@@ -92,6 +94,42 @@ def _function(rule: Any) -> Any:
     while hasattr(rule, "func"):
         rule = rule.func
     return rule if hasattr(rule, "__name__") else type(rule)
+
+
+_SHOWN = ("decay", "gain", "comparison", "reset", "spikes_per_step", "start", "recurrent_bias_at_start")
+
+
+def _frameworks() -> list[dict[str, Any]]:
+    """The records of `snnir.frameworks`, as JSON data."""
+    from snnir.frameworks import FRAMEWORKS
+
+    return [
+        {
+            "name": name,
+            "title": record.title,
+            "version": record.version,
+            "semantics": record.semantics.to_json(),
+            "options": {option: list(values) for option, values in record.options.items()},
+            "note": record.note,
+        }
+        for name, record in FRAMEWORKS.items()
+    ]
+
+
+def _print_frameworks() -> None:
+    from rich.text import Text
+
+    from snnir.cli.show import cells, console, table
+
+    found = _frameworks()
+    listing = table("a step in", *(f"{record['title']} {record['version']}" for record in found))
+    for field in _SHOWN:
+        values = [record["semantics"][field] for record in found]
+        most = ["any number" if value is None else value for value in values]
+        listing.add_row(*cells(field, *({True: "yes", False: "no"}[v] if isinstance(v, bool) else v for v in most)))
+    out = console()
+    out.print(Text("\nLive modules that are read, with their defaults (snnir.semantics_of gives each as data):"))
+    out.print(listing)
 
 
 def _print_list(found: list[Target]) -> None:

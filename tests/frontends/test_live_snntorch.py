@@ -197,8 +197,8 @@ def test_random_nets_of_snntorch(kinds: list[str], reset: tuple[str, bool], seed
 def test_snntorch_goes_to_targets(kind: str, target: str) -> None:
     """Round trip to snnTorch for both its resets, and what resets at once to the others too."""
     torch.manual_seed(3)
-    late = target == "snntorch"
-    for mechanism in ("subtract", "zero") if late else ("zero",):
+    own = [("subtract", True), ("zero", True), ("subtract", False)]
+    for mechanism, late in own if target == "snntorch" else [("zero", False)]:
         if kind == "RSynaptic" and not late:
             continue
         options = {"reset_mechanism": mechanism, "reset_delay": late}
@@ -313,3 +313,12 @@ def test_surrogates_of_snntorch_fire_above_zero() -> None:
     ):
         net = nn.Sequential(nn.Linear(2, 3), snn.Leaky(0.9, spike_grad=function, **HIDDEN))
         assert snnir.load(net, dt=DT).semantics.comparison == ">"
+
+
+@pytest.mark.parametrize("target", ["torch", "norse", "rockpool", "onnx", "xylo-audio3", "lava"])
+def test_a_subtraction_that_holds_is_refused_where_nothing_does_it(target: str) -> None:
+    net = nn.Sequential(nn.Linear(5, 6), snn.Leaky(0.5, reset_delay=False, **HIDDEN), nn.Linear(6, 2))
+    graph = snnir.load(nn.Sequential(*net, snn.Leaky(0.5, reset_delay=False, **HIDDEN)), dt=DT)
+    with pytest.raises(CompileError) as caught:
+        snnir.compile(graph, target)
+    assert any(v.rule.endswith("-reset") for v in caught.value.violations)
