@@ -24,6 +24,7 @@ lint: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/rockpool_modules.py
 	$(BIN)/python benchmarks/xylo_simulator.py
 	$(BIN)/python benchmarks/xylo_quantisation.py
 	$(BIN)/python benchmarks/compile_time.py
