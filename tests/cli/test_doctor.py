@@ -37,7 +37,12 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 1
     keys = ["schema", "source", "ok", "counts", "findings", "populations", "dt", "fix"]
     assert list(document) == keys
-    assert document["schema"] == "snnir.doctor.v1"
+    text = (ROOT / "docs" / "doctor.md").read_text()
+    example = json.JSONDecoder().raw_decode(text[text.index('{"schema": "snnir.doctor.v1"') :])[0]
+    assert list(example) == keys
+    assert document["schema"] == example["schema"]
+    assert list(document["findings"][0]) == list(example["findings"][0])
+    assert list(document["populations"][0]) == list(example["populations"][0])
     assert document["counts"] == {"fault": 1, "risk": 0, "note": 2}
     assert document["findings"] == [finding.to_json() for finding in diagnose(path)]
     assert list(document["findings"][0]) == ["severity", "rule", "node", "what", "meaning", "todo", "fixable"]
