@@ -86,7 +86,8 @@ def train_command(
 
     DIR gets checkpoint.safetensors (replaced whole, every few steps), log.csv with its plot log.svg, and at the end
     weights.safetensors, which `--weights` of train and sample takes. Several processes train together when a launcher
-    starts them: torchrun --nproc-per-node 2 -m snnir train ...
+    starts them: torchrun --nproc-per-node 2 -m snnir train ..., or
+    accelerate launch --cpu --num_processes 2 -m snnir train ...
     """
     import torch
 

@@ -1,7 +1,8 @@
 """Several processes that train one network: each takes its share of every batch, gradients are averaged.
 
 They are started by a launcher that sets PyTorch's usual variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), such as
-PyTorch's own: `torchrun --nproc-per-node 2 -m snnir train ...`.
+PyTorch's own, `torchrun --nproc-per-node 2 -m snnir train ...`, or Hugging Face's,
+`accelerate launch --cpu --num_processes 2 -m snnir train ...`.
 """
 
 from __future__ import annotations

@@ -158,11 +158,15 @@ def losses(folder: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def test_two_processes_train_as_one(tmp_path):
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_train_as_one(tmp_path, launcher):
     common = ("--data", "digits", "--images", "64", "--batch", "16", "--every", "1")
     one = run(*common, "-o", str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     two = run(*common, "-o", str(tmp_path / "two"), launcher=launcher)
     assert two.returncode == 0, two.stderr
     assert len(losses(tmp_path / "one")) == 4
