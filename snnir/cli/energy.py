@@ -102,7 +102,7 @@ def print_energy(found: Energy, loihi: OnLoihi, asked: Asked, out: Console) -> N
 
     where = "" if asked.target is None else f", run by {asked.target}"
     unit = "inference" if found.calls in (None, 1) else "denoising call"
-    out.print(Text(f"\nper {unit}: {found.origin}{where}"), style="bold")
+    out.print(Text(f"\nper {unit}, counted over {found.origin}{where}"), style="bold")
     numbers = ("spikes/step", "AC", "MAC", "updates", "energy", "share")
     listing = table("op", "kind", *numbers, right=numbers)
     total = found.inference.ours.joules

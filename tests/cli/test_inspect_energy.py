@@ -32,7 +32,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_table(folder: Path, capsys: pytest.CaptureFixture[str], without: None) -> None:
     status, out, err = said(capsys, "inspect", "net.nir", "--energy", "--steps", "30", "--seed", "1")
     assert (status, err) == (0, "")
-    assert "per inference: random spikes, .3 per channel and step (seed 1), 30 steps, 8 samples" in out
+    assert "per inference, counted over random spikes, .3 per channel and step (seed 1), 30 steps, 8 samples" in out
     assert "Horowitz, ISSCC 2014" in out
     assert "4.6 pJ a MAC, 0.9 pJ an AC" in out
     assert "as the authors of FSDDIM count" in out
