@@ -7,8 +7,10 @@ least that holds its largest weight, so wires of different size lose nothing to 
 scale, so their weights are w V / scale, and k may be negative.
 
 V is the largest for which it is certain that no current wraps, that biases and weights can be written, and, where that
-leaves V at 4096 or more, that no membrane is cut off below; at most 8192, beyond which nothing is won. Where membranes are cut off on the input that the network is measured on, V is made smaller. Within the octave
-below its largest value, V is what rounds the weights best; so weights that lie on a grid of integers stay exact.
+leaves V at 4096 or more, that no membrane is cut off below; at most 8192, beyond which nothing is won, or as much as
+weights far below the threshold need. Where membranes are cut off on the input that the network is measured on, V is
+made smaller. Within the octave below its largest value, V is what rounds the weights best; so weights that lie on a
+grid of integers stay exact.
 
 Thresholds that differ within a cell (Lava's vth is one number) cost no more: a neuron's weights are in its own.
 """
@@ -91,6 +93,9 @@ def quantise(
     Raises:
         CompileError: with every cell that has no sound scale.
     """
+    if threshold is not None and threshold > MAX_THRESHOLD:
+        what, most = f"threshold={threshold} units does not fit 17 bits", f"at most {MAX_THRESHOLD}"
+        raise CompileError([Violation("lava-threshold", what, expected=most, hint="leave the option out")])
     found: list[Quantised] = []
     faults: list[Violation] = []
     for cell in plan.cells:
@@ -100,7 +105,7 @@ def quantise(
             found.append(Quantised(cell, 1.0, 0, np.ones(1, int), 0, (), 0, 0, 0.0, 0.0, 0.0))
             continue
         try:
-            cap = caps.get(cell.name, MOST if cell.trace == "spikes" else np.inf)
+            cap = caps.get(cell.name, np.inf)
             found.append(_quantised(cell, wires, bias, codes, strict, threshold, weight_bits, cap))
         except CompileError as error:
             faults += error.violations
@@ -297,7 +302,11 @@ def _wanted(cell: Cell, ways: Sequence[_Way], bias: Array, top: float) -> float:
     if cell.trace == "v":
         finest = 2.0 * max((way.limit / way.largest for way in ways), default=1.0)  # all weights have all their bits
         return min(top, max(whole * _MARGIN, min(finest, ENOUGH)))
-    return min(top, MOST, max(whole, ENOUGH))
+    if not ways:
+        return min(top, MOST)
+    main = max(ways, key=lambda way: float((way.weight**2).sum()))
+    most = max(MOST, main.limit / main.largest)  # weights far below the threshold need more to be there at all
+    return min(top, most, max(whole, ENOUGH, most if most > MOST else 0.0))
 
 
 def _scale(cell: Cell, ways: Sequence[_Way], top: float) -> float:

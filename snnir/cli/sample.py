@@ -32,7 +32,7 @@ TORCH_TARGETS = ("torch", "norse", "snntorch")
 @click.option(
     "-t",
     "--target",
-    type=click.Choice([*TORCH_TARGETS, "xylo-audio3", "interpreter"]),
+    type=click.Choice([*TORCH_TARGETS, "lava", "xylo-audio3", "interpreter"]),
     default="torch",
     show_default=True,
     help="What runs the network: what is emitted for a target (a chip: its simulator), or the reference.",
@@ -106,7 +106,7 @@ def _in_currents(
     from snnir.diffusion.spec import spec_of
 
     spec = spec_of(graph)
-    if target not in (*TORCH_TARGETS, "interpreter"):
+    if target not in (*TORCH_TARGETS, "lava", "interpreter"):
         raise click.BadParameter(f"{target} takes events, and this network takes currents", param_hint="--target")
     denoise, start = _denoiser(graph, target), noise(spec, count, seed)
     parts = [start[first : first + batch] for first in range(0, count, batch)]
@@ -139,13 +139,18 @@ def _by_host(graph: Graph, target: str, count: int, seed: int, steps: int | None
 
 
 def _denoiser(graph: Graph, target: str) -> Denoiser:
-    from snnir.diffusion.sample import graph_denoiser, module_denoiser
+    from snnir.diffusion.sample import compiled_denoiser, graph_denoiser, module_denoiser
 
     if target == "interpreter":
         return graph_denoiser(graph)
+    from snnir.compiler import compile as compile_graph
+
+    if target == "lava":
+        from snnir.diffusion.spec import spec_of
+
+        return compiled_denoiser(compile_graph(graph, target), spec_of(graph))
     import torch
 
-    from snnir.compiler import compile as compile_graph
     from snnir.diffusion.memory import keep_freed_memory
 
     torch.set_num_threads(1)

@@ -102,6 +102,20 @@ def module_denoiser(module: Any) -> Denoiser:
     return denoise
 
 
+def compiled_denoiser(result: Any, spec: DiffusionSpec) -> Denoiser:
+    """A network compiled for a chip (a `snnir.CompileResult`) as a `Denoiser`, in the chip's simulator.
+
+    A call runs as many steps longer as outputs come late, with nothing on the inputs.
+    """
+
+    def denoise(x: Array, time: Array) -> Array:
+        rest = ((0, result.latency), (0, 0))
+        inputs = {spec.input: np.pad(x, (*rest, (0, 0), (0, 0), (0, 0))), spec.time: np.pad(time, (*rest, (0, 0)))}
+        return np.asarray(result.run(inputs)[result.latency :], x.dtype)
+
+    return denoise
+
+
 def graph_denoiser(graph: Graph) -> Denoiser:
     """A graph as a `Denoiser`, run by the reference interpreter."""
     spec = spec_of(graph)
