@@ -41,8 +41,9 @@ class Config:
         blocks: ResBlocks per level.
         time: length of the sinusoidal time embedding, and of the vector made from it.
         reset: 'value' (the paper's hard reset to 0) or 'subtract' (soft: what Xylo has).
-        stem_skip: whether the first convolution's real-valued output also goes to the last convolution, as in the
-            paper. Without it the last convolution sees spikes only, and so does the next denoising call (fuse-decoder).
+        stem_skip: whether the first convolution's real-valued output also goes to later ones, as in the paper. Without
+            it the last convolution sees spikes only, and so does the next denoising call (fuse-decoder).
+        middle: ResBlocks at the lowest resolution.
     """
 
     image: tuple[int, int, int]
@@ -53,12 +54,13 @@ class Config:
     time: tuple[int, int] = (128, 512)
     reset: str = "value"
     stem_skip: bool = True
+    middle: int = 2
 
 
 PRESETS = {
     "paper": Config(image=(1, 32, 32), widths=(128, 256, 384, 512)),
     "small": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128)),
-    "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64), stem_skip=False),
+    "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64), stem_skip=False, middle=1),
 }
 
 
@@ -187,7 +189,9 @@ class PaperUNet(SpikingUNet):
         self.down_end = torch.nn.ModuleList(
             ConvNeurons(config, *level) if i == last else Down(*level) for i, level in enumerate(levels)
         )
-        self.middle = torch.nn.ModuleList(ResBlock(config, config.widths[-1], config.widths[-1]) for _ in range(2))
+        self.middle = torch.nn.ModuleList(
+            ResBlock(config, config.widths[-1], config.widths[-1]) for _ in range(config.middle)
+        )
         self.up = torch.nn.ModuleList(
             torch.nn.ModuleList(ResBlock(config, outer + inner, outer) for _ in range(n))
             for inner, outer in reversed(levels)
@@ -224,7 +228,10 @@ class PaperUNet(SpikingUNet):
 
 
 class SmallUNet(SpikingUNet):
-    """Two resolutions, three ResBlocks: the same parts, in an arrangement that trains on one processor core.
+    """Two resolutions: the same parts, in an arrangement that trains on one processor core.
+
+    The stem, real-valued, goes where it does in the paper, to the last ResBlock and the last convolution, and also down:
+    what the first ResBlock's neurons make of an image that is mostly noise is too coarse for the shape of the whole.
 
     x (S, B, *currents), time (S, B, time size) -> v as currents (S, B, *currents).
     """
@@ -232,22 +239,26 @@ class SmallUNet(SpikingUNet):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         wide, deep = config.widths
+        stem = wide * config.stem_skip
         self.time_embedding = TimeEmbedding(config)
         self.conv_in = nn.Conv2d(self.currents[0], wide, 3, padding=1)
         self.down = ResBlock(config, wide, wide)
-        self.down_end = Down(wide, deep)
-        self.middle = ResBlock(config, deep, deep)
+        self.down_end = Down(wide + stem, deep)
+        self.middle = torch.nn.ModuleList(ResBlock(config, deep, deep) for _ in range(config.middle))
         self.up_end = Up(deep, wide, 1)
-        self.up = ResBlock(config, 2 * wide, wide)
-        self.conv_out = nn.Conv2d(wide * (2 + config.stem_skip), self.currents[0], 1)
+        self.up = ResBlock(config, 2 * wide + stem, wide)
+        self.conv_out = nn.Conv2d(2 * wide + stem, self.currents[0], 1)
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         time = self.time_embedding(time)
         stem = self.conv_in(x)
         down = self.down(stem, time)
-        x = self.middle(self.down_end(down), time)
-        x = self.up(torch.cat([self.up_end(x), down], dim=2), time)
-        return self.conv_out(torch.cat([x, down, stem] if self.config.stem_skip else [x, down], dim=2))
+        skips = [down, stem] if self.config.stem_skip else [down]
+        x = self.down_end(torch.cat(skips, dim=2) if self.config.stem_skip else down)
+        for block in self.middle.children():
+            x = block(x, time)
+        x = self.up(torch.cat([self.up_end(x), *skips], dim=2), time)
+        return self.conv_out(torch.cat([x, *skips], dim=2))
 
 
 def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SpikingUNet | NanoNet:

@@ -14,7 +14,7 @@ from snnir.graph import Graph
 from snnir.models import fsddim
 
 Array = np.ndarray[Any, np.dtype[Any]]
-TINY = fsddim.Config(image=(1, 6, 6), widths=(4, 6), blocks=1, time=(8, 16))
+TINY = fsddim.Config(image=(1, 6, 6), widths=(4, 6), blocks=1, time=(8, 16), middle=1)
 
 
 def denoiser(seed: int = 0, double: bool = True, paper: bool = False, **options: Any) -> Graph:

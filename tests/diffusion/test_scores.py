@@ -230,11 +230,11 @@ def test_the_twin_is_the_same_network_without_spikes() -> None:
     spiking, twin = fsddim.build("small", weights="none", seed=3), fsddim_twin.build("small", seed=3)
     mine, its = spiking.state_dict(), twin.state_dict()
     assert all(torch.equal(mine[k], v) for k, v in its.items())
-    assert sum(p.numel() for p in twin.parameters()) == 170_020 == sum(p.numel() for p in spiking.parameters())
+    assert sum(p.numel() for p in twin.parameters()) == 264_804 == sum(p.numel() for p in spiking.parameters())
     kinds = [type(m) for m in twin.modules()]
     neurons = sum(isinstance(m, nn.LIF) for m in spiking.modules())
     assert nn.LIF not in kinds
-    assert kinds.count(torch.nn.SiLU) == neurons == 10
+    assert kinds.count(torch.nn.SiLU) == neurons == 13
     assert (twin.diffusion.steps, twin.diffusion.image) == (1, (1, 28, 28))
     images = RNG.uniform(-1, 1, (8, 1, 28, 28)).astype(np.float32)
     error = v_error(predictor(module_denoiser(twin), twin.diffusion), images, n=8)

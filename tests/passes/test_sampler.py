@@ -59,7 +59,7 @@ def test_at_one_time_the_time_path_is_a_series_of_constants(t: int) -> None:
     after, _ = run(graph, f"specialise-time{{t={t}}}")
     assert after.inputs == ("x",)
     series = {name: op for name, op in after.ops.items() if isinstance(op, Constant)}
-    assert set(series) == {"down.spread", "middle.spread", "up.spread"}
+    assert set(series) == {"down.spread", "middle.0.spread", "up.spread"}
     assert all(op.series and op.value.shape == (4, *graph.shapes[name]) for name, op in series.items())
     assert any(np.ptp(op.value, axis=0).max() > 0.01 for op in series.values())  # neurons' transients
     assert after.sources("down.spread")[:2] == ("time", "time_embedding.expand")
