@@ -118,7 +118,9 @@ def print_energy(found: Energy, loihi: OnLoihi, asked: Asked, out: Console) -> N
     out.print()
     out.print(_totals(found, unit))
     if found.rate is not None:
-        out.print(Text(f"mean rate: {found.rate:.3f} spikes per neuron and step"))
+        made_up = found.calls is None and not found.origin.startswith("recorded")
+        hint = ": hardly any on made-up input, --input takes recorded one" if made_up and found.rate < 0.01 else ""
+        out.print(Text(f"mean rate: {found.rate:.3f} spikes per neuron and step{hint}"))
     out.print(Text(f"energy: {MAC_JOULES * 1e12:g} pJ a MAC, {AC_JOULES * 1e12:g} pJ an AC; {SOURCE};"))
     out.print(Text("arithmetic only: no memory, no clock, no leakage"))
     _print_loihi(found, loihi, unit, out)

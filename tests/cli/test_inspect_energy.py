@@ -73,6 +73,21 @@ def test_with_a_target_its_own_spikes_count(folder: Path, capsys: pytest.Capture
     assert said(capsys, "inspect", "net.nir", "--sanafe")[0] == 2
 
 
+def test_a_network_that_hardly_spikes_on_made_up_input(
+    folder: Path, capsys: pytest.CaptureFixture[str], without: None
+) -> None:
+    (folder / "model.py").write_text(
+        "import numpy as np\nfrom snnir import ops\nfrom snnir.graph import chain\n"
+        "from snnir.semantics import Semantics\n"
+        "model = chain(ops.Input(shape=(3,)), ops.Linear(weight=np.eye(3)), ops.LIF(tau=0.01, v_threshold=100.0),\n"
+        "    ops.Output(), semantics=Semantics(dt=1e-3))\n"
+    )
+    assert (
+        "hardly any on made-up input, --input takes recorded one" in said(capsys, "inspect", "model.py", "--energy")[1]
+    )
+    assert "hardly" not in said(capsys, "inspect", "net.nir", "--energy")[1]
+
+
 def test_sanafe_that_is_asked_for_and_missing(
     folder: Path, capsys: pytest.CaptureFixture[str], without: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
