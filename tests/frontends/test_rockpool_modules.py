@@ -312,3 +312,27 @@ def test_a_neuron_that_leaks_nothing_away_keeps_a_bias_nowhere() -> None:
     graph, x = snnir.load(net), spikes(1, 3)
     assert isinstance(graph["lifbitshifttorch"], CubaLIF | LIF)
     np.testing.assert_array_equal(snnir.interpret(graph, x), run(net, x))
+
+
+def test_recurrence_and_residuals_reach_xylo() -> None:
+    """Spike counts within 5 %, outputs compared in the network's own steps; on xylosim bit for bit."""
+    torch.manual_seed(1)
+    at: dict[str, Any] = {"tau_mem": torch.tensor(16 * DT), "tau_syn": torch.tensor(8 * DT), "dt": DT}
+    at["max_spikes_per_dt"] = torch.tensor(1.0)
+    net = Sequential(
+        LinearTorch((8, 16)),
+        LIFBitshiftTorch(16, has_rec=True, w_rec=torch.randn(16, 16) * 0.05, **at),
+        Residual(LinearTorch((16, 16)), LIFBitshiftTorch(16, **at)),
+        LinearTorch((16, 4)),
+        LIFBitshiftTorch(4, bias=torch.tensor(0.01), **at),
+    )
+    moderate(net, 0.01, 0.02)
+    rng = np.random.default_rng(0)
+    recorded, x = samples(rng, 32)[0], samples(rng, 64)[0]
+    compiled = snnir.compile(net, "xylo-audio3", calibrate=recorded)
+    expected, got = run(net, x), compiled.run(x)
+    np.testing.assert_array_equal(got, XyloOracle(compiled.artifact.spec).run(x.astype(int)).spikes)  # type: ignore[attr-defined]
+    late = compiled.latency
+    wanted, counts = expected[:-late].sum(0), got[late:].sum(0)
+    assert wanted.sum() > 1000
+    assert np.abs(counts - wanted).sum() < 0.05 * wanted.sum()
