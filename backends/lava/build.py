@@ -33,7 +33,7 @@ class Options:
         input_bits: bits of the integers that numbers become, sign included, 2 to 24.
         input_range: largest magnitude of numbers that go in; default what was recorded.
         threshold: units of weight that a threshold is, for all populations; default what suits each best.
-        weight_bits: with the sign: 8 by one connection per matrix, 9 by one per sign, 16 by a coarse and a fine one.
+        weight_bits: with the sign: 16 by a coarse and a fine connection per matrix, 9 by one per sign, 8 by one.
         period: steps of a call, for networks that are called again and again: every neuron is reset when a call begins
             for it, so that a call may follow the other without a pause.
     """
@@ -42,7 +42,7 @@ class Options:
     input_bits: int = BITS
     input_range: float | None = None
     threshold: int | None = None
-    weight_bits: int = 9
+    weight_bits: int = 16
     period: int | None = None
 
     @classmethod

@@ -22,6 +22,7 @@ SEMANTICS = Semantics(
 """What Lava's fixed_pt models do; `snnir.simulators.loihi` is the same, bit for bit."""
 
 LIMITS = {
+    "status": "Lava is archived since May 2026; the bit-exact model here is what runs, Lava 0.10 its oracle",
     "weights": "8 bits (-127..127, or 0..255 where all of a connection have one sign), times 2^k per connection",
     "exponents of weights": f"{EXPONENTS[0]}..{EXPONENTS[1]}",
     "threshold": f"17 bits (0..{MAX_THRESHOLD}), one per process",
