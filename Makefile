@@ -44,7 +44,7 @@ TORCH := torch==2.13.0
 	test -L snnir/backends || { echo "snnir/backends must be a symbolic link (git config core.symlinks true)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) '$(TORCH)'
-	$(PIP) '$(TORCH)' --editable '.[dev]' rockpool==3.1.0 loguru requests SciencePlots tqdm pbr
+	$(PIP) '$(TORCH)' --editable '.[dev]' rockpool==3.1.0 sanafe==2.2.9 loguru requests SciencePlots tqdm pbr
 	$(PIP) --no-deps norse==1.1.0 spikingjelly==2.0.0 sinabs==3.1.3
 	touch $@
 
