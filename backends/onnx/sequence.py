@@ -65,8 +65,9 @@ class _Sequence:
         many = "T" if rate.numerator == 1 else f"{rate.numerator}*T"
         return many if rate.denominator == 1 else f"{many}/{rate.denominator}"
 
-    def _dims(self, name: str) -> list[int | str]:
-        return [self._time(self.plan.rate[name]), "B", *self.plan.graph.shapes[name]]
+    def _dims(self, name: str, more: int = 0) -> list[int | str]:
+        steps = self._time(self.plan.rate[name])
+        return [f"{steps}+{more}" if more else steps, "B", *self.plan.graph.shapes[name]]
 
     def _row_count(self, name: str) -> str:
         return f"{self._time(self.plan.rate[name])}*B"
@@ -145,8 +146,9 @@ class _Sequence:
             w, shape = self.w, self.plan.graph.shapes[source]
             before = self._spread(f"{source}.rest", self.plan.rest[source], lag, shape)
             longer = w.node("Concat", [before, self._steps(source)], f"{source}.longer", axis=0)
+            w.note(longer, self._dims(source, lag))
             ends = [w.ints("from_0", [0]), w.ints(f"to_minus_{lag}", [-lag]), w.ints("axis_0", [0])]
-            self._shifted[key] = w.node("Slice", [longer, *ends], f"{source}.late")
+            self._shifted[key] = w.note(w.node("Slice", [longer, *ends], f"{source}.late"), self._dims(source))
         return self._shifted[key]
 
     def _at_once(self, name: str) -> None:
@@ -213,11 +215,11 @@ class _Sequence:
         if not longest:
             return w.node("Identity", [x], name, own=True)
         before = self._spread(f"{name}.nothing", np.zeros(()), longest, self.plan.graph.shapes[name])
-        line = w.node("Concat", [before, x], f"{name}.line", axis=0)
+        line = w.note(w.node("Concat", [before, x], f"{name}.line", axis=0), self._dims(name, longest))
 
         def back(k: int, end: str, own: bool) -> str:
             ends = [w.ints("begin", [longest - k]), w.ints("end", [-k if k else END]), w.ints("axis_0", [0])]
-            return w.node("Slice", [line, *ends], end, own)
+            return w.note(w.node("Slice", [line, *ends], end, own), self._dims(name))
 
         return chosen(w, name, steps, back, name)
 

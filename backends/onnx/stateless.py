@@ -197,6 +197,8 @@ def _concat(w: Writer, name: str, op: ops.Concat, x: Sequence[str], shapes: Sequ
 
 
 def _upsample(w: Writer, name: str, op: ops.Upsample2d, x: Sequence[str], shapes: Sequence[Shape], *_: object) -> str:
+    if shapes[0][1:] == (1, 1):  # one value per channel goes everywhere, which Resize would do pixel by pixel
+        return w.node("Expand", [x[0], w.ints(f"{name}.size", [1, 1, *op.factor])], name, own=True)
     if w.root.dtype == np.float32:
         scales = w.weight(f"{name}.scales", [1, 1, *op.factor])
         settings = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

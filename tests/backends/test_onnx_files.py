@@ -22,7 +22,7 @@ from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.semantics import Semantics
 from tests.backends.onnx_family import built, by_steps
-from tests.strategies import inputs_for, make_graph
+from tests.strategies import GRAPH_KINDS, inputs_for, make_graph
 
 pytestmark = pytest.mark.oracle
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -109,6 +109,34 @@ def test_names_and_shapes_of_inputs_outputs_and_states() -> None:
     assert weights["fc1.weight"] == [6, 4]
     assert weights["fc1.bias"] == [6]
     assert weights["n1.threshold"] != weights["n2.threshold"]
+
+
+def unclear(graph: Any, path: str = "") -> list[str]:
+    """Values, those in bodies of Scans too, whose shape is not known or has sizes without a number or a name."""
+    dims = shapes((*graph.value_info, *graph.input, *graph.output))
+    found = []
+    for node in graph.node:
+        for name in node.output:
+            sizes = dims.get(name, ["?"])
+            if any(size in ("", "?", 0) or str(size).startswith("unk") for size in sizes):
+                found.append(f"{path}{name} {sizes}")
+        for attribute in node.attribute:
+            found += unclear(attribute.g, f"{node.name}/") if attribute.HasField("g") else []
+    return found
+
+
+@pytest.mark.parametrize("kind", GRAPH_KINDS)
+def test_viewers_see_the_shape_of_every_value(kind: str) -> None:
+    artifact = built(make_graph(1, kind))
+    assert unclear(artifact.sequence().graph) == unclear(artifact.step().graph) == []
+
+
+def test_viewers_see_the_shape_of_every_value_of_a_denoiser(digits: Graph) -> None:
+    artifact = built(digits)
+    model = artifact.sequence().graph
+    assert unclear(model) == unclear(artifact.step().graph) == []
+    modules = {node.name.partition(".")[0] for node in model.node} & {name.partition(".")[0] for name in digits.ops}
+    assert {"time_embedding", "down", "middle", "up", "conv_in", "conv_out"} <= modules
 
 
 @pytest.mark.parametrize("kind", ["delay", "recurrence-affine"])
