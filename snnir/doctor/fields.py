@@ -125,7 +125,8 @@ def _weights(node: Node, chart: Chart) -> None:
             chart.add("bias-shape", node.path, f"its bias has shape {list(bias.shape)} for {n_out} outputs")
     elif bias is not None and (bias.ndim == 0 or (n_out != 1 and bias.size == 1)):
         rule = "scalar-parameter" if bias.ndim == 0 else "broadcast-parameter"
-        chart.add(rule, node.path, f"its bias has shape {list(bias.shape)} for {n_out} outputs")
+        meaning = "nir does not check it; importers that copy it into a layer get a bias of the wrong shape"
+        chart.add(rule, node.path, f"its bias has shape {list(bias.shape)} for {n_out} outputs", meaning=meaning)
     if axes is not None:
         _convolution(node, weight.shape, chart)
 

@@ -124,6 +124,7 @@ class _Surgeon:
             "v-reset-missing": self._v_reset,
             "w-in-missing": self._w_in,
             "input-shape-missing": self._input_shape,
+            "input-type-missing": self._input_shape,
             "edge-duplicate": self._edges,
             "batch-axis": self._batch_axis,
             "flatten-batch": self._flatten,

@@ -60,7 +60,7 @@ RULES: Mapping[str, Rule] = {
     "link": Rule(
         "fault",
         "no node or field is a link that leads nowhere or out of the file",
-        "the node is missing on every other machine",
+        "nir.read leaves it out and raises on the missing field",
         "write the file again, with the data in it",
     ),
     # -- nodes and fields
@@ -81,7 +81,7 @@ RULES: Mapping[str, Rule] = {
     "not-numbers": Rule(
         "fault",
         "parameters hold numbers: no text, no objects, no pickles",
-        "importers raise, or worse, unpickle what somebody else wrote",
+        "nir.read hands it on as it is; importers raise, and who unpickles it runs what somebody else wrote",
         "write the field as an array of float32",
     ),
     "not-finite": Rule(
@@ -113,7 +113,7 @@ RULES: Mapping[str, Rule] = {
     "scalar-parameter": Rule(
         "fault",
         "parameters are arrays of the population's full shape, not scalars",
-        "nir gives the node an empty type and its type check fails; torch importers make a population of one",
+        "nir asserts that all shapes are equal and raises, or gives the node an empty type that fails its type check",
         "write the array in full",
         "writes the value out to the population's shape",
     ),
@@ -154,8 +154,15 @@ RULES: Mapping[str, Rule] = {
         "writes ones",
     ),
     "input-shape-missing": Rule(
+        "risk",
+        "convolutions declare the shape of their input",
+        "nir.read 1.0.8 raises; snnir infers it",
+        "write the shape",
+        "writes the shape that arrives",
+    ),
+    "input-type-missing": Rule(
         "note",
-        "convolutions and Flatten declare the shape of their input",
+        "Flatten declares the shape of its input",
         "nir infers it on reading; importers that do not run nir's inference get None",
         "write the shape",
         "writes the shape that arrives",
@@ -177,7 +184,7 @@ RULES: Mapping[str, Rule] = {
     "conv-invalid": Rule(
         "fault",
         "groups divide the channels, 'same' has stride 1, padding is a size, 'same' or 'valid'",
-        "PyTorch refuses such a convolution; nir computes a shape nevertheless",
+        "PyTorch refuses such a convolution; nir.read raises, or computes another shape",
         "correct the field",
     ),
     # -- edges and structure
@@ -190,7 +197,10 @@ RULES: Mapping[str, Rule] = {
         "keeps one of them",
     ),
     "edge-direction": Rule(
-        "fault", "no edge enters an Input or leaves an Output", "importers ignore the edge or lose the value", "turn it"
+        "fault",
+        "no edge enters an Input or leaves an Output",
+        "nir.read raises: types do not match, or no Output is left",
+        "turn it",
     ),
     "unconnected": Rule(
         "fault",

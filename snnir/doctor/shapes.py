@@ -249,9 +249,8 @@ def _sizes(net: Net, shapes: Shapes, chart: Chart) -> None:
             chart.add("shape-mismatch", name, f"{dims} name no range of axes of {list(population)}")
         field_name = {"Conv1d": "input_shape", "Conv2d": "input_shape", "Flatten": "input_type"}.get(node.kind)
         if field_name is not None and node.fields.get(field_name) is None:
-            chart.add(
-                "input-shape-missing", name, f"the {node.kind} declares no {field_name}", fixable=population is not None
-            )
+            rule = "input-type-missing" if node.kind == "Flatten" else "input-shape-missing"
+            chart.add(rule, name, f"the {node.kind} declares no {field_name}", fixable=population is not None)
         ranks = {"Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}
         arriving = next((shape for f in feeds[name] if (shape := shapes.gives[f]) is not None), None)
         silent = population is None or node.kind.endswith("Pool2d")

@@ -53,7 +53,7 @@ REPAIRS: list[tuple[str, str, Change, dict[str, Any]]] = [
     ("w-in-missing", "current", drop("n1/w_in"), {f"{N1}/w_in": full(6, 1)}),
     ("input-shape-missing", "image", drop("conv/input_shape"), {"node/nodes/conv/input_shape": np.array([6, 6])}),
     (
-        "input-shape-missing",
+        "input-type-missing",
         "image",
         drop("flatten/input_type"),
         {"node/nodes/flatten/input_type": np.array([3, 3, 3])},
