@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snnir import __version__
+from snnir.backends.lava.netx import netx, unsayable
 from snnir.ops import Array
 from snnir.simulators.loihi import source_files
 from snnir.target import Files
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from snnir.backends.lava.artifact import LavaArtifact
 
 FORMAT = "snnir-lava/1"
+_NETX = " `network.net` is the same network for lava-dl's netx (`hdf5.Network`)."
 _SPARSE = 0.3  # share of weights that are not 0, below which Lava's Sparse is used
 
 
@@ -37,7 +39,17 @@ def files(artifact: LavaArtifact) -> Files:
         "host.py": lambda: _source("snnir.backends.lava.host"),
         "README.md": lambda: readme(artifact).encode(),
     }
+    if _fits_netx(artifact):
+        found["network.net"] = lambda: netx(artifact.spec)
     return Files(found) | Files.of(source_files("loihi_simulator"))
+
+
+def _fits_netx(artifact: LavaArtifact) -> bool:
+    """Whether a `.net` file holds the network whole: a chain whose last layer's spikes are the only output."""
+    sources = {c.source for c in artifact.spec.connections}
+    reads = [(read.trace, read.cells) for read in artifact.plan.reads.values()]
+    last = tuple(p.name for p in artifact.spec.populations if p.name not in sources)
+    return reads == [("spikes", last)] and not any(unsayable(artifact.spec))
 
 
 def network_arrays(artifact: LavaArtifact) -> dict[str, Array]:
@@ -110,7 +122,7 @@ Outputs, in the chip's own time:
 
 Against the source network, on the input it was compiled with: {", ".join(filter(None, [cost, errors])) or "no spikes"}.
 `network.npz` holds all integers under Lava's own names, and as text (`structure`) which neuron is which;
-`manifest.json` what was decided and what it cost.
+`manifest.json` what was decided and what it cost.{_NETX if _fits_netx(artifact) else ""}
 """
 
 

@@ -11,8 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+import snnir
+from snnir import ops
 from snnir.backends.lava.netx import _as_loaded, netx, unsayable
 from snnir.errors import CompileError
+from snnir.graph import chain as graph_chain
+from snnir.semantics import Semantics
 from snnir.simulators.loihi import Connection, Convolution, LoihiSpec, Population, simulate
 from tests.lava_oracle import Case
 from tests.lava_process import unpack
@@ -163,3 +167,21 @@ def test_convolutions_that_do_not_fit_their_place_are_refused() -> None:
         "its convolution reads (2, 1, 1), but a has shape (2,)",
         "weights of its convolution are beyond 8 bits and a sign",
     ]
+
+
+def test_an_artifact_holds_the_file_where_the_format_can(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    graph = graph_chain(
+        ops.Input(shape=(4,)),
+        ("fc", ops.Linear(weight=rng.normal(0, 1, (8, 4)))),
+        ("lif", ops.LIF(tau=np.full(8, 0.01), v_threshold=np.full(8, 0.3))),
+        ("out", ops.Linear(weight=rng.normal(0, 1, (3, 8)))),
+        ("lif2", ops.LIF(tau=np.full(3, 0.01), v_threshold=np.full(3, 0.3))),
+        ops.Output(shape=(3,)),
+        semantics=Semantics(dt=1e-3),
+    )
+    fine = snnir.compile(graph, "lava").artifact  # weights beyond 8 bits, by exponents that the format lacks
+    assert "network.net" not in fine.files()
+    artifact = snnir.compile(graph, "lava", threshold=300).artifact
+    assert artifact.files()["network.net"] == netx(artifact.spec)
+    assert b"network.net" in artifact.files()["README.md"]
