@@ -8,18 +8,22 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import nir
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from snnir.doctor import Diagnosis, diagnose, examine
 from snnir.errors import CompileError
+from snnir.graph import Graph
 from snnir.nir_io import read, write
 from tests.doctor.kit import DT, F, both, cuba, drop, edges, ends, full, lif, line, named, put, scaled, weight, written
 from tests.graph_kinds import GRAPH_KINDS, make_graph
+from tests.strategies import nir_graphs
 
 
 def only(source: Any) -> tuple[str, str]:
@@ -351,3 +355,18 @@ def test_weights_that_fit_when_transposed_are_called_so(tmp_path: Path) -> None:
     path = written(tmp_path, "dense", put("fc2/weight", weight(6, 3)), put("fc2/bias", weight(6)))
     advice = {f.todo for f in diagnose(path) if f.node == "n1 -> fc2"}
     assert advice == {"the weight fits when transposed: NIR's is (out, in)"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(nir_graphs(several_io=True))
+def test_random_sound_networks_have_no_fault_and_what_nir_refuses_is_a_risk(graph: Graph) -> None:
+    data = write(graph)
+    found = diagnose(data)
+    assert not [f for f in found if f.severity == "fault"]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.nir"
+        path.write_bytes(data)
+        try:
+            nir.read(path)
+        except ValueError:  # its type check: groups, kernels that are not square
+            assert {f.rule for f in found} & {"conv-grouped", "conv-non-square"}
