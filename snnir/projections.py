@@ -25,7 +25,6 @@ LINEAR_OPS: frozenset[type[Op]] = frozenset(kind for kind in STATELESS if kind.l
 """The ops without state that are linear in every port, so that paths of them are matrices."""
 
 _ROWS = 1 << 22  # elements of one batch of unit vectors on its way through the graph
-_MATRIX = 1 << 26  # elements of a matrix beyond which no chip of this family could hold the network
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +105,13 @@ class Reading:
         prefix: of the rules that faults name.
         neurons: the ops that are populations; the chip's neurons can do them.
         room: what the chip holds, for networks whose matrices would be too large to look at.
+        largest: elements of a matrix beyond which one is too large.
     """
 
     prefix: str
     neurons: tuple[type[Neuron], ...] = (SpikingNeuron,)
     room: str = ""
+    largest: int = 1 << 26
 
 
 _read: WeakKeyDictionary[Graph, dict[Reading, Network]] = WeakKeyDictionary()
@@ -152,7 +153,7 @@ class _Reader:
         sizes = {**inputs, **{n: p.size for n, p in populations.items()}}
         complete = False
         largest = max(sizes[n] for n in sizes) if sizes else 0
-        if largest * max((p.size for p in populations.values()), default=0) > _MATRIX:
+        if largest * max((p.size for p in populations.values()), default=0) > self.reading.largest:
             where = max(sizes, key=lambda n: sizes[n])
             what = f"{sizes[where]} neurons or channels: too large to look at its connections"
             self.faults.append(Violation(f"{self.reading.prefix}-size", what, where, expected=self.reading.room))

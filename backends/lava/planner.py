@@ -17,7 +17,12 @@ from snnir.ops import Array, Neuron, SpikingNeuron
 from snnir.projections import Network, Population, Projection, Reading, read_network
 from snnir.semantics import Semantics
 
-READING = Reading("lava", neurons=(Neuron,), room="at most 67 million synapses between two populations")
+READING = Reading(
+    "lava",
+    neurons=(Neuron,),
+    room="at most 16.8 million pairs of neurons between two populations: convolutions become matrices",
+    largest=1 << 24,
+)
 
 _plans: WeakKeyDictionary[Graph, Plan] = WeakKeyDictionary()
 

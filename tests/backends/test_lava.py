@@ -387,3 +387,11 @@ def test_a_denoiser_runs_on_integers() -> None:
     assert got.shape == want.shape
     assert result.report["measured"]["count_error_by_population"]["down.neurons1"] < 0.05
     assert np.sqrt(((got - want) ** 2).mean() / (want**2).mean()) < 0.35
+
+
+def test_layers_too_large_for_matrices_are_refused_before_any_is_made() -> None:
+    one = np.ones(())
+    layer = LIF(tau=5 * DT * one, r=one, v_threshold=one)
+    conv = Conv2d(weight=np.ones((1, 1, 3, 3)), bias=np.zeros(1), padding=1)
+    graph = chain(("in", Input(shape=(1, 80, 80))), ("c", conv), ("n", layer), ("out", Output()), semantics=HARD)
+    assert "6400 neurons or channels: too large" in broken(graph)["lava-size"]
