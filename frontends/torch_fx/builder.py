@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from snnir.errors import Violation
+from snnir.frontends.torch_fx import loops
+from snnir.frontends.torch_fx.loops import Loop
 from snnir.frontends.torch_fx.signals import TIME, Lead, Refuse, Signal, State
 from snnir.graph import Edge
 from snnir.naming import fresh
@@ -60,6 +62,7 @@ class Builder:
         self.dt: float | None = None  # for layers of other frameworks, which count steps
         self.foreign = False  # a model of another framework: its leading axes are what they are there
         self.called: set[int] = set()  # layers with state, which one step can call once
+        self.loop: Loop | None = None  # forward() loops over time
         self.lost: dict[State, tuple[str, Loc, str]] = {}  # states that forward() has to return
         self.name = ""
         self.loc = Loc()
@@ -105,6 +108,24 @@ class Builder:
         """
         inputs = {"input": x} if isinstance(x, Signal) else dict(x)
         given = {field: tensor for field, tensor in (tensors or {}).items() if tensor is not None}
+        if self.loop is None:
+            return self._emit(kind, inputs, given, part, fields)
+        inputs, at = loops.together(inputs)
+        same = {k: id(t) if id(t) in self._owners else to_array(t).tobytes() for k, t in given.items()}
+        key = loops.identity(kind, inputs, same, fields)
+        if key not in self.loop.made:
+            self.loop.made[key] = self._emit(kind, inputs, given, part, fields)
+        y: Signal = loops.marked(self.loop.made[key], at)
+        return y
+
+    def _emit(
+        self,
+        kind: type[Op],
+        inputs: Mapping[str, Signal],
+        given: Mapping[str, Tensor],
+        part: str,
+        fields: Mapping[str, Any],
+    ) -> Signal:
         arrays: dict[str, Any] = {field: self.array(tensor) for field, tensor in given.items()}
         op = kind(**arrays, **fields, loc=self.loc)
         faults = list(op.verify())
@@ -144,6 +165,11 @@ class Builder:
     def output(self, name: str, x: Signal) -> None:
         """Adds an output."""
         self.name = name
+        whole = (
+            len(x.lead or ()) == 2 or x.steps is not None
+        )  # a sequence, or what is left of one whose length is known
+        if self.loop is not None and (loops.parted(x)[1] is not None or not whole):
+            raise Refuse("gives one step of the loop, not all", hint=loops.MIX, rule="trace-output")
         self.connect(x, self.add(Output(loc=self.loc)))
 
     def constant(self, value: Tensor, like: Signal) -> Signal:
@@ -155,11 +181,17 @@ class Builder:
             name = self.add(Constant(value=array, series=True, loc=self.loc), "constant")
             return Signal((name,), like.shape, like.lead, like.steps)
         array = self.fitted(value, like)
+        key = ("constant", array.tobytes(), array.shape, like.shape)
+        if self.loop is not None and key in self.loop.made:  # the loop's first round has made it
+            return replace(self.loop.made[key], lead=like.lead, steps=like.steps)
         full = np.broadcast_to(array, like.shape).copy()
         name = self.add(Constant(value=full, loc=self.loc), "constant")
         if full.size == value.numel() and id(value) in self._owners:
             self.bindings[name, "value"] = self._owners[id(value)]
-        return Signal((name,), like.shape, like.lead, like.steps)
+        made = Signal((name,), like.shape, like.lead, like.steps)
+        if self.loop is not None:
+            self.loop.made[key] = made
+        return made
 
     def bind(self, x: Signal, field: str, owner: nn.Module, attribute: str) -> None:
         """Says that array `field` of the op behind `x` is a copy of a number of the model."""

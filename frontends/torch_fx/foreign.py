@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from snnir.frontends.torch_fx import loops
 from snnir.frontends.torch_fx.builder import Builder
+from snnir.frontends.torch_fx.loops import STEP_HINT, Called
 from snnir.frontends.torch_fx.signals import UNKNOWN, Lead, Refuse, Signal, State, Unknown
 from snnir.ops import Shape
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Call"], Any]
 TABLES = {name: f"snnir.frontends.{name}" for name in ("norse", "snntorch", "spikingjelly", "sinabs")}
-STEP_HINT = "compile the module that does one step, forward(x, state) -> (y, state): snnir runs it over time"
 AGAIN = "is called a second time in one step, which would advance its state twice"
 HARMLESS = ("__init__", "__repr__", "__module__", "__doc__", "__qualname__", "extra_repr", "reset_parameters")
 
@@ -205,7 +206,31 @@ def call_foreign(
     if layer._forward_hooks or layer._forward_pre_hooks:
         what = f"{kind} has hooks, which can change what it computes"
         raise Refuse(what, hint="remove them before compiling")
-    return handler(Call(builder, tracer, layer, x, tuple(given[1:])))
+    if builder.loop is None:
+        return handler(Call(builder, tracer, layer, x, tuple(given[1:])))
+    return _in_loop(handler, Call(builder, tracer, layer, x, tuple(given[1:])))
+
+
+def _in_loop(handler: Handler, call: Call) -> Any:
+    """A layer within a loop over time: its ops in the first round, the same ops in all others."""
+    loop, name = call.b.loop, call.b.name
+    if loop is None:
+        return handler(call)
+    x, at = loops.parted(call.x)
+    called = loop.calls.get(id(call.layer))
+    loops.check_states(called, call.states, name, call.kind)
+    if called is None:
+        value = handler(Call(call.b, call.tracer, call.layer, x, ()))
+        called = Called(x.sources, value, needs_state=any(state.owner == name for state in call.b.lost))
+        loop.calls[id(call.layer)] = called
+    else:
+        if x.sources != called.sources:
+            raise Refuse(f"{call.kind} gets another input than in the step before", hint=loops.MIX)
+        called.count += 1
+    now = called.count - 1
+    if at not in (None, now):
+        raise Refuse(f"{call.kind} gets the input of another step", hint=loops.MIX)
+    return loops.marked(called.value, now)
 
 
 def folders() -> list[str]:

@@ -6,7 +6,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -18,12 +18,14 @@ from snnir.errors import CompileError, UsageError
 from snnir.frontends.torch_fx import foreign
 from snnir.frontends.torch_fx.builder import Binding, Builder
 from snnir.frontends.torch_fx.inputs import arguments, as_shape, by_argument, probed
+from snnir.frontends.torch_fx.loops import ROUNDS, STEP_HINT, Loop
 from snnir.frontends.torch_fx.modules import is_leaf, over_time
 from snnir.frontends.torch_fx.rules import semantics_of
-from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead, Signal, State, Unknown
+from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead, Refuse, Signal, State, Unknown
 from snnir.frontends.torch_fx.tracer import Tracer, short, unknown_shape
-from snnir.graph import Graph
-from snnir.ops import Loc, Shape
+from snnir.graph import Edge, Graph
+from snnir.naming import fresh
+from snnir.ops import Loc, Repeat, Shape
 from snnir.semantics import Semantics
 
 
@@ -84,10 +86,38 @@ def trace(
     if not isinstance(module, nn.Module):
         raise UsageError(f"expected an nn.Module, got a {type(module).__name__}")
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    try:
+        return _attempt(module, dt, semantics, example_input, input_shape, loc, None)
+    except CompileError as error:
+        if not foreign.is_foreign(module) or over_time(module):
+            raise
+        errors = [error]
+    length = example_input.shape[0] if isinstance(example_input, (Tensor, np.ndarray)) else ROUNDS
+    for static in (False, True):  # forward() may be the loop over time itself
+        loop = Loop(static, int(length))
+        try:
+            return _attempt(module, dt, semantics, example_input, input_shape, loc, loop)
+        except CompileError as error:
+            errors += [error] if loop.seen else []
+    # What is wrong beside the loop tells more than that there is one.
+    raise min(errors, key=lambda e: (any(v.hint == STEP_HINT for v in e.violations), len(e.violations)))
+
+
+def _attempt(
+    module: nn.Module,
+    dt: float | None,
+    semantics: Semantics | None,
+    example_input: Any,
+    input_shape: Any,
+    loc: Loc | None,
+    loop: Loop | None,
+) -> Traced:
+    """One trace: of a step or of layers over sequences, or of a forward() that loops over time."""
     root = nn.Sequential(OrderedDict({type(module).__name__.lower(): module})) if is_leaf(module) else module
     fallback = loc or _definition(module)
     builder = Builder(root)
     builder.loc = fallback
+    builder.loop = loop
     names = arguments(root)
     builder.foreign = not over_time(root) and foreign.is_foreign(root)
     said = None if semantics is None else semantics.dt
@@ -98,13 +128,28 @@ def trace(
         builder.name = type(module).__name__
         result = Tracer(builder, fallback).run(root, inputs)
     foreign.keep(builder, result)
+    if loop is not None:
+        builder.lost.clear()  # the loop hands the states on
     _outputs(builder, _signals_of(result), fallback)
     _unused(builder, inputs, fallback)
     rule = semantics_of(builder, dt, semantics)
     if builder.violations:
         raise CompileError(builder.violations, title=f"{type(module).__name__} cannot be compiled")
-    graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module))).verify()
+    graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module)))
+    graph = (_repeated(graph, loop.rounds or 1) if loop is not None and loop.static else graph).verify()
     return Traced(graph, {key: b for key, b in builder.bindings.items() if key[0] in graph})
+
+
+def _repeated(graph: Graph, rounds: int) -> Graph:
+    """The graph with every input held for as many steps as the loop runs."""
+    ops = dict(graph.ops)
+    edges = list(graph.edges)
+    for name in graph.inputs:
+        held = fresh(f"{name}.held", ops)
+        ops[held] = Repeat(steps=rounds, loc=graph[name].loc)
+        edges = [replace(edge, source=held) if edge.source == name else edge for edge in edges]
+        edges.append(Edge(name, held))
+    return Graph(ops, tuple(edges), graph.semantics, metadata=graph.metadata)
 
 
 def _metadata(module: nn.Module) -> Mapping[str, Any]:
@@ -186,6 +231,8 @@ def _lead(builder: Builder, root: nn.Module) -> Lead:
     """The leading axes of the model's inputs."""
     if over_time(root):
         return SEQUENCE
+    if builder.loop is not None:
+        return builder.loop.lead
     return (foreign.leading(root) if builder.foreign else None) or STEP
 
 
@@ -243,7 +290,10 @@ def _outputs(builder: Builder, result: Any, fallback: Loc) -> None:
         named = {"output": result}
     for name, value in named.items():
         if isinstance(value, Signal):
-            builder.output(name, value)
+            try:
+                builder.output(name, value)
+            except Refuse as refusal:
+                builder.report(refusal.rule, refusal.what, name, fallback, hint=refusal.hint)
         elif not isinstance(value, Unknown):
             builder.report(
                 "trace-output",

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from snnir import ops
+from snnir.frontends.torch_fx import loops
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import handles
 from snnir.frontends.torch_fx.signals import (
@@ -187,10 +188,20 @@ def transposed(b: Builder, x: Signal, axes: tuple[int, ...], part: str = "") -> 
     return x if axes == tuple(range(len(axes))) else b.emit(ops.Transpose, x, part=part, axes=axes)
 
 
+@handles("stack")
+def stack(b: Builder, tensors: Any, dim: int = 0) -> Any:
+    """All steps of a loop over time."""
+    if b.loop is None:
+        raise Refuse("stack() has no counterpart in the graph", hint="use torch.cat along an axis of the sample")
+    return loops.stacked(b.loop, tensors, dim)
+
+
 @handles("getitem")
 def getitem(b: Builder, x: Signal, index: Any) -> Signal:
     """Slices, single positions and new axes of the sample; time and batch are taken whole."""
     items = index if isinstance(index, tuple) else (index,)
+    if b.loop is not None and x.lead == SEQUENCE and isinstance(index, int):
+        return loops.step(b.loop, x, index)
     if x.lead is None and not (items and items[0] is Ellipsis):
         _ = x.sizes
     taken = sum(item is not None and item is not Ellipsis for item in items)
@@ -209,8 +220,9 @@ def getitem(b: Builder, x: Signal, index: Any) -> Signal:
             continue
         if axis < 0:
             if item != slice(None):
+                hint = loops.STEP_HINT if b.foreign else TIME_HINT
                 which = "time" if axis == -2 and x.lead else "batch"
-                raise Refuse(f"picks from the {which} axis", expected="x[:, :, ...]", hint=TIME_HINT)
+                raise Refuse(f"picks from the {which} axis", expected="x[:, :, ...]", hint=hint)
         elif axis >= len(x.shape):
             raise Refuse(f"more indices than a sample of shape {list(x.shape)} has axes")
         elif isinstance(item, slice):

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnir.frontends.torch_fx import arithmetic, foreign, shapes, windows
+from snnir.frontends.torch_fx import arithmetic, foreign, loops, shapes, windows
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import call_function, call_name
-from snnir.frontends.torch_fx.foreign import STEP_HINT
+from snnir.frontends.torch_fx.loops import STEP_HINT
 from snnir.frontends.torch_fx.modules import call_module, is_leaf
-from snnir.frontends.torch_fx.signals import UNKNOWN, Refuse, Signal, State, Unknown, Unreadable, holds
+from snnir.frontends.torch_fx.signals import SEQUENCE, UNKNOWN, Refuse, Signal, State, Unknown, Unreadable, holds
 from snnir.ops import Loc
 
 _SNNIR = Path(__file__).parents[2]
@@ -142,9 +142,20 @@ class Tracer(fx.Tracer):
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """A loop over a tensor: recorded; the body is traced once."""
+        steps = self._steps_of(obj)
+        if steps:
+            return iter(steps)
         hint = STEP_HINT if self.builder.foreign else LOOP_HINT
         self.builder.report("trace-loop", "loops over a tensor", self._scope(), self._here(), hint=hint)
         return iter([self._unknown()])
+
+    def _steps_of(self, proxy: fx.Proxy) -> list[Any]:
+        """The first steps of a sequence that forward() loops over; empty where it is none."""
+        value = proxy.node.meta.get("value")
+        loop = self.builder.loop
+        if loop is None or not isinstance(value, Signal) or value.lead != SEQUENCE:
+            return []
+        return [self.proxy_of(loops.step(loop, value, at)) for at in range(loop.length)]
 
     def number(self) -> int:
         """A tensor's value is needed as a Python number: recorded; the trace goes on with 1."""
@@ -168,6 +179,8 @@ class Tracer(fx.Tracer):
             if holds((args, kwargs), Unknown) and not self._is_stateful_call(node, args):
                 return UNKNOWN
             if holds((args, kwargs), State) and node.op != "call_module":
+                if builder.loop is not None and call_name(node.target) == "stack":
+                    return loops.stacked(builder.loop, args[0] if args else (), 0)
                 return _of_state(node.target, args)
             if node.op == "call_module":
                 layer = self.root.get_submodule(path)
@@ -266,6 +279,9 @@ class Traced(fx.Proxy):
         return super().__getattr__(k)
 
     def __len__(self) -> int:
+        steps = self.tracer._steps_of(self)
+        if steps:
+            return len(steps)
         return self.tracer.number()
 
     def __index__(self) -> int:

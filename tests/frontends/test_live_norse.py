@@ -192,19 +192,6 @@ class Forgets(nn.Module):
         return z
 
 
-class Loops(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lif = norse.LIFCell()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        state, out = None, []
-        for step in range(x.shape[0]):
-            z, state = self.lif(x[step], state)
-            out.append(z)
-        return torch.stack(out)
-
-
 class Twice(Forgets):
     def forward(self, x: torch.Tensor) -> Any:
         z, state = self.lif(x)
@@ -222,7 +209,6 @@ class Reads(Forgets):
     ("net", "message"),
     [
         (Forgets(), "is not returned, so every step would start anew"),
-        (Loops(), "compile the module that does one step"),
         (Twice(), "second time in one step"),
         (Reads(), "computes with the state of lif"),
         (norse.SequentialState(norse.LIFAdExCell()), "LIFAdExCell is a layer of norse with no counterpart"),

@@ -226,15 +226,6 @@ class Tutorial(nn.Module):
         return torch.stack(out)
 
 
-class Fixed(Tutorial):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = []
-        for _ in range(4):
-            spk, _ = self.lif(self.fc(x))
-            out.append(spk)
-        return torch.stack(out)
-
-
 class Fresh(Tutorial):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         spk, _ = self.lif(self.fc(x), self.lif.init_leaky())
@@ -254,8 +245,6 @@ HIDDEN: dict[str, Any] = {"init_hidden": True}
     ("net", "message"),
     [
         (Tutorial(), "the shape of the input 'x' is not known"),
-        (Tutorial(), "compile the module that does one step"),
-        (Fixed(), "second time in one step"),
         (Fresh(), "makes the state of snntorch's Leaky anew"),
         (Membrane(), "computes with the state of lif"),
         (nn.Sequential(nn.Linear(5, 6), snn.Leaky(0.9)), None),

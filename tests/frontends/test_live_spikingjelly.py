@@ -154,19 +154,9 @@ def test_spikingjelly_goes_to_targets(v_reset: float | None, target: str) -> Non
     np.testing.assert_array_equal(graph["2"].weight, net[2].weight.detach().numpy())
 
 
-class Loops(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.lif = nn.Linear(5, 4), neuron.LIFNode()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([self.lif(self.fc(x)) for _ in range(4)]).mean(0)
-
-
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (Loops(), "second time in one step"),
         (
             nn.Sequential(nn.Linear(5, 4), neuron.LIFNode(), neuron.LIFNode(step_mode="m")),
             "takes (T, B, ...), but (B, ...)",
