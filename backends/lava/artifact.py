@@ -29,6 +29,7 @@ class LavaArtifact:
         spec: all integers together, for the simulator and for Lava.
         shown: input that travels with it, (T, 1, *shape) by name.
         report: what was decided and what it cost, as JSON data.
+        netx: whether a netx file belongs to it.
     """
 
     graph: Graph
@@ -38,6 +39,7 @@ class LavaArtifact:
     spec: LoihiSpec
     shown: Mapping[str, Array]
     report: Mapping[str, Any] = field(default_factory=dict)
+    netx: bool = False
 
     @property
     def latency(self) -> int:

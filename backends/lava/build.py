@@ -11,6 +11,7 @@ import numpy as np
 from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.inputs import BITS, Code, codes, example
 from snnir.backends.lava.measure import measure
+from snnir.backends.lava.netx import unsayable
 from snnir.backends.lava.plan import Plan
 from snnir.backends.lava.planner import plan
 from snnir.backends.lava.quantise import assemble, quantise
@@ -36,6 +37,7 @@ class Options:
         weight_bits: with the sign: 16 by a coarse and a fine connection per matrix, 9 by one per sign, 8 by one.
         period: steps of a call, for networks that are called again and again: every neuron is reset when a call begins
             for it, so that a call may follow the other without a pause.
+        netx: write `network.net`, too, which lava-dl's netx loads: for chains without biases, weights of 8 bits.
     """
 
     calibrate: Mapping[str, Array] | None = None
@@ -44,6 +46,7 @@ class Options:
     threshold: int | None = None
     weight_bits: int = 16
     period: int | None = None
+    netx: bool = False
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Options:
@@ -52,7 +55,7 @@ class Options:
         Raises:
             UsageError: an option that does not exist, or a value that it cannot have.
         """
-        names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period")
+        names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period", "netx")
         unknown = set(options) - {*names, "allow"}
         if unknown:
             there = ", ".join((*names, "allow"))
@@ -64,7 +67,9 @@ class Options:
                 raise UsageError(f"{name} is {value}, expected a whole number above 0")
         if found.weight_bits not in WEIGHT_BITS:
             raise UsageError(f"weight_bits is {found.weight_bits}, expected one of {', '.join(map(str, WEIGHT_BITS))}")
-        return found
+        if not isinstance(found.netx, bool):
+            raise UsageError(f"netx is {found.netx}, expected true or false")
+        return replace(found, weight_bits=8) if found.netx else found
 
 
 def build(graph: Graph, options: Options) -> LavaArtifact:
@@ -99,9 +104,12 @@ def _made(
     shown: Mapping[str, Array],
 ) -> LavaArtifact:
     strict = graph.semantics.comparison == ">"
-    cells = quantise(layout, inputs, strict, options.threshold, options.weight_bits, caps)
+    cells = quantise(layout, inputs, strict, options.threshold, options.weight_bits, caps, options.netx)
     spec = assemble(layout, cells, inputs, options.period)
-    return LavaArtifact(graph, layout, cells, inputs, spec, _one(shown, layout))
+    made = LavaArtifact(graph, layout, cells, inputs, spec, _one(shown, layout), netx=options.netx)
+    if options.netx and (faults := list(unsayable(spec))):
+        raise CompileError(faults, title="netx files cannot hold this network")
+    return made
 
 
 def _one(shown: Mapping[str, Array], layout: Plan) -> dict[str, Array]:

@@ -39,6 +39,8 @@ def files(artifact: LavaArtifact) -> Files:
         "host.py": lambda: _source("snnir.backends.lava.host"),
         "README.md": lambda: readme(artifact).encode(),
     }
+    if artifact.netx:
+        found["network.net"] = lambda: netx(artifact.spec)
     if _fits_netx(artifact):
         found["network.net"] = lambda: netx(artifact.spec)
     return Files(found) | Files.of(source_files("loihi_simulator"))

@@ -18,24 +18,21 @@ Thresholds that differ within a cell (Lava's vth is one number) cost no more: a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 
 from snnir.backends.lava.chip import (
     ALIGN,
-    EXPONENTS,
     MAX_BIAS,
     MAX_BIAS_EXP,
-    MAX_MIXED,
-    MAX_SIGNED,
     MAX_THRESHOLD,
     STATE_LIMIT,
     UNITY,
 )
 from snnir.backends.lava.inputs import Code
 from snnir.backends.lava.plan import DRIVER, Cell, Plan, Wire
+from snnir.backends.lava.ways import Way, arriving, connections_of, ways_of
 from snnir.errors import CompileError, Violation
 from snnir.ops import Array
 from snnir.simulators.loihi import Connection, LoihiSpec, Population, largest_currents
@@ -81,6 +78,7 @@ def quantise(
     threshold: int | None,
     weight_bits: int,
     caps: Mapping[str, float],
+    plain: bool = False,
 ) -> list[Quantised]:
     """Every cell in integers.
 
@@ -89,6 +87,7 @@ def quantise(
         threshold: units of all thresholds, instead of what is best.
         weight_bits: with the sign; 8 by one connection per wire, 9 by one per sign, 16 by a coarse and a fine one.
         caps: the largest scale of some cells, whose membranes were cut off at more.
+        plain: weights without exponents, as netx files have them.
 
     Raises:
         CompileError: with every cell that has no sound scale.
@@ -106,7 +105,7 @@ def quantise(
             continue
         try:
             cap = caps.get(cell.name, np.inf)
-            found.append(_quantised(cell, wires, bias, codes, strict, threshold, weight_bits, cap))
+            found.append(_quantised(cell, wires, bias, codes, strict, threshold, weight_bits, cap, plain))
         except CompileError as error:
             faults += error.violations
     if faults:
@@ -163,48 +162,6 @@ def _reset(plan: Plan, cell: Cell, period: int | None) -> dict[str, int]:
 # -- one cell ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Way:
-    """What arrives over one wire: weights per unit of what is sent, and the largest value that is.
-
-    `parts`: connections that share its weights, each writing what rounding left over of those before.
-    """
-
-    wire: Wire
-    weight: Array
-    graded: bool
-    peak: int
-    parts: int
-
-    @cached_property
-    def mixed(self) -> bool:
-        return bool(self.weight.min() < 0 < self.weight.max())
-
-    @property
-    def limit(self) -> int:
-        return MAX_MIXED if self.mixed else MAX_SIGNED
-
-    @cached_property
-    def largest(self) -> float:
-        return float(np.abs(self.weight).max())
-
-    @cached_property
-    def shifts(self) -> tuple[int, int]:
-        """The least and the largest k."""
-        low, high = (e + self.mixed for e in EXPONENTS)
-        return (low if self.graded else 0), high
-
-    def shift(self, scale: float) -> int:
-        """The least k that holds the largest weight."""
-        least = int(np.ceil(np.log2(self.largest * scale / (self.limit + 0.49))))
-        return int(np.clip(least, *self.shifts))
-
-    def rounded(self, scale: float, weight: Array) -> tuple[Array, int]:
-        """q and k."""
-        k = self.shift(scale)
-        return np.clip(np.rint(weight * (scale / 2.0**k)), -self.limit, self.limit), k
-
-
 def _quantised(
     cell: Cell,
     wires: Sequence[Wire],
@@ -214,9 +171,12 @@ def _quantised(
     threshold: int | None,
     weight_bits: int,
     cap: float,
+    plain: bool,
 ) -> Quantised:
-    ways = [way for wire in wires for way in _ways(wire, codes, weight_bits)]
+    ways = [way for wire in wires for way in ways_of(wire, codes, weight_bits)]
     top = _largest_scale(cell, ways, bias)
+    if plain and ways:
+        top["netx files hold weights without exponents"] = min(way.limit / way.largest for way in ways)
     if threshold is not None and cell.trace == "spikes":
         scale = float(threshold)
         if scale > min(top.values()):
@@ -229,14 +189,18 @@ def _quantised(
     connections: list[Connection] = []
     total, error, power, lost = 0, 0.0, 0.0, 0
     for way in ways:
-        made, got = _connections(way, scale)
+        made, got = connections_of(way, scale)
+        if not made:
+            what = f"all weights from {way.wire.source} are too small to be written, and would be 0"
+            hint = "use fewer input_bits" if way.graded else "raise them against the threshold, or leave them out"
+            raise CompileError([Violation("lava-range", what, cell.source, hint=hint)])
         connections += made
         there = way.weight != 0
         total += int(there.sum())
         lost += int((there & (got == 0)).sum())
         error += float(((got - way.weight) ** 2).sum())
         power += float((way.weight**2).sum())
-    current = _arriving(ways) * scale * ALIGN * UNITY / (cell.du + 1)
+    current = arriving(ways) * scale * ALIGN * UNITY / (cell.du + 1)
     leak = cell.dv / UNITY
     deepest = (current + np.abs(bias) * scale * ALIGN) / leak if leak else np.where(current > 0, np.inf, 0.0)
     return Quantised(
@@ -254,33 +218,13 @@ def _quantised(
     )
 
 
-def _ways(wire: Wire, codes: Mapping[str, Code], weight_bits: int) -> list[_Way]:
-    code = codes.get(wire.source)
-    graded = code is not None and code.graded
-    weight = wire.weight / code.scale if code is not None and graded else wire.weight
-    signs = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)] if weight_bits == 9 else [weight]
-    parts = 2 if wire.source == DRIVER or weight_bits == 16 else 1
-    return [_Way(wire, w, graded, code.peak if code is not None and graded else 1, parts) for w in signs if w.any()]
-
-
-def _arriving(ways: Sequence[_Way]) -> Array:
-    """Thresholds that arrive at each neuron in one step at most, one way or the other."""
-    if not ways:
-        return np.zeros(1)
-    both = np.zeros((2, len(ways[0].weight)))
-    for way in ways:
-        up, down = np.maximum(way.weight, 0).sum(axis=1), np.maximum(-way.weight, 0).sum(axis=1)
-        both += way.peak * (np.stack([up + down, up + down]) if way.graded else np.stack([up, down]))
-    return np.asarray(both.max(axis=0))
-
-
-def _largest_scale(cell: Cell, ways: Sequence[_Way], bias: Array) -> dict[str, float]:
+def _largest_scale(cell: Cell, ways: Sequence[Way], bias: Array) -> dict[str, float]:
     """The largest V for which all that must hold does, by what limits it."""
-    arriving = float(_arriving(ways).max(initial=0.0)) * UNITY / (cell.du + 1)
+    largest = float(arriving(ways).max(initial=0.0)) * UNITY / (cell.du + 1)
     constant = float(np.abs(bias).max(initial=0.0))
     limits = {"the threshold has 17 bits": float(MAX_THRESHOLD)}
-    if arriving:
-        limits["its current must not wrap"] = _MARGIN * STATE_LIMIT / ALIGN / arriving
+    if largest:
+        limits["its current must not wrap"] = _MARGIN * STATE_LIMIT / ALIGN / largest
     if constant:
         limits["its bias has 12 bits and an exponent up to 7"] = MAX_BIAS * 2**MAX_BIAS_EXP / ALIGN / constant
     for way in ways:
@@ -291,10 +235,9 @@ def _largest_scale(cell: Cell, ways: Sequence[_Way], bias: Array) -> dict[str, f
     return limits
 
 
-def _wanted(cell: Cell, ways: Sequence[_Way], bias: Array, top: float) -> float:
+def _wanted(cell: Cell, ways: Sequence[Way], bias: Array, top: float) -> float:
     """The largest V that is worth having."""
-    arriving = _arriving(ways) * UNITY / (cell.du + 1)
-    reach = float((arriving + np.abs(bias)).max(initial=0.0))
+    reach = float((arriving(ways) * UNITY / (cell.du + 1) + np.abs(bias)).max(initial=0.0))
     if cell.trace == "u":
         return top
     leak = cell.dv / UNITY
@@ -309,7 +252,7 @@ def _wanted(cell: Cell, ways: Sequence[_Way], bias: Array, top: float) -> float:
     return min(top, most, max(whole, ENOUGH, most if most > MOST else 0.0))
 
 
-def _scale(cell: Cell, ways: Sequence[_Way], top: float) -> float:
+def _scale(cell: Cell, ways: Sequence[Way], top: float) -> float:
     """The V in the octave below `top` that rounds the weights best."""
     if not ways:
         return float(2.0 ** np.floor(np.log2(top)))
@@ -351,32 +294,6 @@ def _mantissa(wanted: Array) -> tuple[Array, int]:
     while np.rint(largest / 2**exp) > MAX_BIAS and exp < MAX_BIAS_EXP:
         exp += 1
     return np.clip(np.rint(wanted / 2**exp), -MAX_BIAS, MAX_BIAS).astype(int), exp
-
-
-def _connections(way: _Way, scale: float) -> tuple[list[Connection], Array]:
-    """A wire in integers, and the weights that act, in thresholds."""
-    made: list[Connection] = []
-    got = np.zeros_like(way.weight)
-    for _ in range(way.parts):
-        left = way.weight - got
-        if not left.any():
-            break
-        part = replace(way, weight=left)
-        q, k = part.rounded(scale, left)
-        if not q.any():
-            break
-        got = got + q * (2.0**k / scale)
-        made.append(
-            Connection(
-                source=way.wire.source,
-                target=way.wire.target,
-                weights=(2 * q if part.mixed else q).astype(int),
-                weight_exp=k - 1 if part.mixed else k,
-                delays=way.wire.delay,
-                graded=way.graded,
-            )
-        )
-    return made, got
 
 
 def _refuse(cell: Cell, top: Mapping[str, float], wanted: float) -> None:

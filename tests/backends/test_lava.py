@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -395,3 +396,25 @@ def test_layers_too_large_for_matrices_are_refused_before_any_is_made() -> None:
     conv = Conv2d(weight=np.ones((1, 1, 3, 3)), bias=np.zeros(1), padding=1)
     graph = chain(("in", Input(shape=(1, 80, 80))), ("c", conv), ("n", layer), ("out", Output()), semantics=HARD)
     assert "6400 neurons or channels: too large" in broken(graph)["lava-size"]
+
+
+def test_a_netx_file_on_request() -> None:
+    """Chains without biases: the integers that the simulator runs, without exponents; anything else says why not."""
+    import h5py
+
+    graph, x = balanced(np.random.default_rng(0), cuba, 5), spikes((200, 4, 20), 0.2)
+    result = snnir.compile(graph, "lava", calibrate=x, netx=True)
+    assert result.report["measured"]["count_error"] < 0.05
+    with h5py.File(io.BytesIO(result.files()["network.net"])) as file:
+        for i, connection in enumerate(result.artifact.spec.connections, 1):
+            acting = np.ldexp(effective_weights(connection).astype(float), connection.weight_exp)
+            np.testing.assert_array_equal(file[f"layer/{i}/weight"], acting)
+    with pytest.raises(CompileError, match=r"\[netx\].*is reached from"):
+        snnir.compile(everything(np.random.default_rng(0)), "lava", netx=True)
+
+
+def test_weights_that_would_all_be_zero_are_refused() -> None:
+    graph = layers(np.random.default_rng(0), [60, 5], lif, HARD)
+    with pytest.raises(CompileError, match=r"(?s)lava-range.*too small to be written.*use fewer input_bits"):
+        snnir.compile(graph, "lava", input_range=1.0, input_bits=24)
+    assert snnir.compile(graph, "lava", input_range=1.0, input_bits=16).report["inputs"][0]["peak"] == 32767
