@@ -14,7 +14,7 @@ from snnir import ops
 from snnir.frontends.torch_fx.builder import Builder, Timed, to_array
 from snnir.frontends.torch_fx.signals import Refuse, Signal
 from snnir.ops import IF, LI, LIF, Array, CubaLI, CubaLIF, I, Neuron, SpikingNeuron
-from snnir.semantics import Semantics
+from snnir.semantics import Decay, Gain, Semantics
 
 NO_LEAK = 2.0**60
 """Steps of a time constant whose leak rounds to none: 1 - 2^-60 and e^(-2^-60) are 1 in double precision."""
@@ -132,18 +132,22 @@ def comparison_of(function: Any, what: str) -> Literal[">", ">="]:
     raise Refuse(f"{what} is no step from 0 to 1 at the threshold", expected="a surrogate of a step function")
 
 
-def converted(op: ops.Op, semantics: Semantics, dt: float) -> ops.Op:
-    """A neuron built for gain 'unit' as one for gain 'ode' that adds the same to its states."""
+def converted(op: ops.Op, decay: Decay, to: Gain, dt: float) -> ops.Op:
+    """A neuron built for one gain as one for the other that adds the same to its states."""
     if isinstance(op, (I, IF)):
-        return op.with_(r=op.r / dt)
+        return op.with_(r=_scaled(op.r, np.asarray(dt), to))
     if isinstance(op, (LI, LIF)):
-        return op.with_(r=op.r / _rise(op.tau, semantics, dt))
+        return op.with_(r=_scaled(op.r, _rise(op.tau, decay, dt), to))
     if isinstance(op, (CubaLI, CubaLIF)):
-        r, w_in = op.r / _rise(op.tau_mem, semantics, dt), op.w_in / _rise(op.tau_syn, semantics, dt)
+        r, w_in = _scaled(op.r, _rise(op.tau_mem, decay, dt), to), _scaled(op.w_in, _rise(op.tau_syn, decay, dt), to)
         return op.with_(r=r, w_in=w_in)
     return op
 
 
-def _rise(tau: Array, semantics: Semantics, dt: float) -> Array:
+def _scaled(factor: Array, rise: Array, to: Gain) -> Array:
+    return np.asarray(factor / rise if to == "ode" else factor * rise)
+
+
+def _rise(tau: Array, decay: Decay, dt: float) -> Array:
     ratio = dt / tau.astype(np.float64)
-    return np.asarray(ratio if semantics.decay == "euler" else -np.expm1(-ratio))
+    return np.asarray(ratio if decay == "euler" else -np.expm1(-ratio))

@@ -9,7 +9,7 @@ from snnir.frontends.torch_fx.builder import Builder, Timed
 from snnir.frontends.torch_fx.populations import Rule, converted
 from snnir.nn.base import Neuron
 from snnir.ops import IF, I
-from snnir.semantics import Semantics
+from snnir.semantics import Gain, Semantics
 
 UNSAID: Any = object()
 FIELDS = (
@@ -35,7 +35,9 @@ def semantics_of(builder: Builder, dt: float | None, given: Semantics | None) ->
     said = given or Semantics()
     if dt is not None and not dt > 0:
         builder.report("time-step", f"dt is {dt} s", "model", expected="a positive time in seconds")
-    if given is None:
+    if given is not None:
+        _one_gain(builder, said, given.gain)
+    else:
         for field in FIELDS:
             if field == "gain":
                 _one_gain(builder, said)
@@ -79,18 +81,24 @@ def _says(layer: Any, field: str) -> Any:
     return getattr(layer.semantics, field)
 
 
-def _one_gain(builder: Builder, said: Semantics) -> None:
-    """Layers of other frameworks that add their input in full, beside others that do not, come to mean the same."""
+def _one_gain(builder: Builder, said: Semantics, wanted: Gain | None = None) -> None:
+    """Layers of other frameworks take their input in different ways; the graph has one, and their gains hold the rest.
+
+    Args:
+        said: what is known of a step so far: its decay.
+        wanted: the gain; default that of all layers, 'ode' where they differ.
+    """
     gains = {_says(timed.layer, "gain") for timed in builder.timed} - {UNSAID}
-    if len(gains) < 2:
+    if wanted is None and len(gains) < 2:
         return
+    to: Gain = wanted or "ode"
     for i, timed in enumerate(builder.timed):
-        if isinstance(timed.layer, Rule) and timed.layer.says.get("gain") == "unit":
+        if isinstance(timed.layer, Rule) and timed.layer.says.get("gain", to) != to:
             dt = timed.layer.dt or builder.dt or 1.0
-            builder.ops[timed.name] = converted(builder.ops[timed.name], said, dt)
+            builder.ops[timed.name] = converted(builder.ops[timed.name], said.decay, to, dt)
             for field in ("r", "w_in"):
                 builder.bindings.pop((timed.name, field), None)
-            builder.timed[i] = replace(timed, layer=replace(timed.layer, says={**timed.layer.says, "gain": "ode"}))
+            builder.timed[i] = replace(timed, layer=replace(timed.layer, says={**timed.layer.says, "gain": to}))
 
 
 def _agreed_dt(builder: Builder) -> float | None:

@@ -221,3 +221,43 @@ def test_faults_of_sinabs_layers_come_together() -> None:
     what = " ".join(v.what for v in caught.value.violations)
     for word in ("reset is", "spikes_per_step is", "membrane_floor is", "ALIF", "time step is not known"):
         assert word in what
+
+
+def test_sinabs_goes_to_xylo() -> None:
+    """Several spikes that subtract, and decays: what Xylo does; the chip's simulator spikes about as often."""
+    torch.manual_seed(0)
+    options = {"tau_syn": 3.476, "norm_input": False}
+    net = nn.Sequential(
+        nn.Linear(8, 24, bias=False), sl.LIF(7.49, **options), nn.Linear(24, 4, bias=False), sl.LIF(7.49, **options)
+    )
+    graph = snnir.load(net, dt=1e-2)
+    result = snnir.compile(graph, "xylo-audio3")
+    x = np.random.default_rng(0).integers(0, 3, (50, 1, 8)).astype(float)
+    want = snnir.interpret(graph, x)
+    output = graph.outputs[0]
+    got = result.artifact.run({graph.inputs[0]: x}, ())[0][output]
+    assert want.sum() > 50
+    np.testing.assert_allclose(np.minimum(want, 1).sum(), got.sum(), rtol=0.3)
+
+
+def test_given_semantics_change_no_gain_of_sinabs() -> None:
+    """Whichever gain is asked for, layers add to their states what they added."""
+    torch.manual_seed(0)
+    net = louder(nn.Sequential(nn.Linear(5, 6), sl.LIF(8.0, 5.0), Double(), nn.Linear(6, 4), sl.IAF()), 5.0)
+    x = noise(5, scale=4.0)
+    own = snnir.load(net, dt=DT).semantics
+    for gain in ("ode", "unit"):
+        graph = snnir.load(net, semantics=own.with_(gain=gain))
+        assert graph.semantics.gain == gain
+        assert agree(graph, x, run(net, x)) > 20
+
+
+def test_trained_weights_come_back_into_sinabs() -> None:
+    from snnir.frontends.torch_fx import to_module_weights
+
+    net = nn.Sequential(nn.Linear(3, 4), sl.LIF(7.0), nn.Linear(4, 2), sl.IAF())
+    graph = snnir.load(net, dt=DT)
+    twice = {"0.weight": 2 * graph["0"].weight, "1.v_threshold": np.asarray(graph["1"].v_threshold * 2)}
+    to_module_weights(graph.with_weights({**graph.weights(), **twice}), net)
+    np.testing.assert_array_equal(net[0].weight.detach(), twice["0.weight"])
+    assert float(net[1].spike_threshold) == 2.0
