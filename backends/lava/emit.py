@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snnir import __version__
-from snnir.backends.lava.netx import netx, unsayable
+from snnir.backends.lava.netx import netx
 from snnir.ops import Array
 from snnir.simulators.loihi import source_files
 from snnir.target import Files
@@ -41,17 +41,7 @@ def files(artifact: LavaArtifact) -> Files:
     }
     if artifact.netx:
         found["network.net"] = lambda: netx(artifact.spec)
-    if _fits_netx(artifact):
-        found["network.net"] = lambda: netx(artifact.spec)
     return Files(found) | Files.of(source_files("loihi_simulator"))
-
-
-def _fits_netx(artifact: LavaArtifact) -> bool:
-    """Whether a `.net` file holds the network whole: a chain whose last layer's spikes are the only output."""
-    sources = {c.source for c in artifact.spec.connections}
-    reads = [(read.trace, read.cells) for read in artifact.plan.reads.values()]
-    last = tuple(p.name for p in artifact.spec.populations if p.name not in sources)
-    return reads == [("spikes", last)] and not any(unsayable(artifact.spec))
 
 
 def network_arrays(artifact: LavaArtifact) -> dict[str, Array]:
@@ -124,7 +114,7 @@ Outputs, in the chip's own time:
 
 Against the source network, on the input it was compiled with: {", ".join(filter(None, [cost, errors])) or "no spikes"}.
 `network.npz` holds all integers under Lava's own names, and as text (`structure`) which neuron is which;
-`manifest.json` what was decided and what it cost.{_NETX if _fits_netx(artifact) else ""}
+`manifest.json` what was decided and what it cost.{_NETX if artifact.netx else ""}
 """
 
 
