@@ -12,8 +12,14 @@ from snnir.backends.lava.plan import DRIVER, Plan
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def run_floats(plan: Plan, inputs: Mapping[str, Array], strict: bool) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Outputs and populations' spikes (T, B, size) in the chip's own time; every wire takes a step and its delay."""
+def run_floats(
+    plan: Plan, inputs: Mapping[str, Array], strict: bool
+) -> tuple[dict[str, Array], dict[str, Array], float]:
+    """Outputs and populations' spikes (T, B, size) in the chip's own time; every wire takes a step and its delay.
+
+    The last value is how near any membrane came to its threshold of 1: at 0, rounding decides whether it spikes.
+    """
+    nearest = np.inf
     steps, batch = next(iter(inputs.values())).shape[:2]
     sent = {name: x.reshape(steps, batch, -1) for name, x in inputs.items()}
     sent |= {c.name: np.zeros((steps, batch, c.size)) for c in plan.cells}
@@ -34,6 +40,7 @@ def run_floats(plan: Plan, inputs: Mapping[str, Array], strict: bool) -> tuple[d
             v *= c.decay
             v += u + plan.bias.get(c.name, 0.0)
             if c.trace == "spikes":
+                nearest = min(nearest, float(np.abs(v - 1.0).min()))
                 fired = v > 1 if strict else v >= 1
                 sent[c.name][t] = fired
                 v[fired] = 0.0
@@ -50,4 +57,4 @@ def run_floats(plan: Plan, inputs: Mapping[str, Array], strict: bool) -> tuple[d
         spikes[name] = np.zeros((steps, batch, population.size))
         for c in plan.cells_of(name):
             spikes[name][:, :, c.ids] = sent[c.name]
-    return outputs, spikes
+    return outputs, spikes, nearest

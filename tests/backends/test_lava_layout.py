@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from snnir.backends.lava import LAVA
@@ -47,7 +47,9 @@ def compare(graph: Graph, x: dict[str, Array]) -> int:
     late = max([0, *found.lags.values()])
     steps = next(iter(x.values())).shape[0]
     longer = {n: np.concatenate([v, np.zeros((late, *v.shape[1:]))]) for n, v in x.items()}
-    got_out, got = run_floats(found, longer, graph.semantics.comparison == ">")
+    got_out, got, nearest = run_floats(found, longer, graph.semantics.comparison == ">")
+    if nearest < 1e-9:
+        reject()  # a membrane on its threshold: rounding decides
     names = [n for n in found.network.populations if found.cells_of(n)[0].trace == "spikes"]
     want_out, want = interpret(graph, x, record=names)
     want_out = want_out if isinstance(want_out, dict) else {graph.outputs[0]: want_out}
@@ -57,7 +59,7 @@ def compare(graph: Graph, x: dict[str, Array]) -> int:
     return int(sum(want[n].sum() for n in names))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(
     nir_graphs(KINDS, uniform=True, several_io=True, dtypes=(np.float64,)),
     st.sampled_from([0, 1]),
