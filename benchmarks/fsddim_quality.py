@@ -2,7 +2,7 @@
 
     python benchmarks/fsddim_quality.py                          # print the tables again from the stored results
     python benchmarks/fsddim_quality.py --shipped                # score the shipped weights: n = 5000, DDIM 10, 20, 50
-    python benchmarks/fsddim_quality.py --train-twin 480000      # train the twin on as many images, and score it
+    python benchmarks/fsddim_quality.py --train-twin 320000      # train the twin on as many images, and score it
     python benchmarks/fsddim_quality.py --train-ablations 40000  # train every variant on so many images, and score it
     python benchmarks/fsddim_quality.py --write                  # put the tables into docs/fsddim.md
 
@@ -74,6 +74,7 @@ ABLATIONS = (
     Variant("S = 8", build={"steps": 8}),
     Variant("published training settings", train=PUBLISHED),
     Variant("without stem skip", build={"stem_skip": False}),
+    Variant("one ResBlock in the middle", build={"middle": 1}),
     Variant("soft reset", build={"reset": "subtract"}),
     Variant("twin (SiLU, no spikes)", twin=True),
 )
@@ -315,7 +316,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shipped", action="store_true")
     parser.add_argument("--weights", default="shipped", help="of --shipped: a .safetensors file instead")
-    parser.add_argument("--images", type=int, default=480_000, help="that the weights of --shipped have seen")
+    parser.add_argument("--images", type=int, default=320_000, help="that the weights of --shipped have seen")
     parser.add_argument("--train-twin", type=int, metavar="IMAGES")
     parser.add_argument("--train-ablations", type=int, metavar="IMAGES")
     parser.add_argument("--only", nargs="*", metavar="VARIANT", help=", ".join(v.slug for v in ABLATIONS))

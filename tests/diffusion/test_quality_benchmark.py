@@ -41,6 +41,7 @@ def test_variants_differ_in_what_their_name_says(bench: ModuleType) -> None:
         "without-synaptic-current-learning": (False, {}, ["consistency"]),
         "s-8": (False, {"steps": 8}, []),
         "without-stem-skip": (False, {"stem_skip": False}, []),
+        "one-resblock-in-the-middle": (False, {"middle": 1}, []),
         "soft-reset": (False, {"reset": "subtract"}, []),
         "twin-silu-no-spikes": (True, {}, []),
     }
