@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -139,4 +140,16 @@ def _inception(metric: Any, weights: Path) -> Any:
 
     if find_spec("torch_fidelity") is None:
         raise MissingPackageError("torch-fidelity", "inception", "FID with the Inception network")
-    return metric(2048, reset_real_features=False, normalize=True, feature_extractor_weights_path=str(weights))
+    try:
+        return metric(2048, reset_real_features=False, normalize=True, feature_extractor_weights_path=str(weights))
+    except (
+        UnpicklingError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+    ) as error:
+        # what torch.load and load_state_dict say of a wrong file
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        what, wanted = f"is not Inception's: {said}", "torch-fidelity's pt_inception-2015-12-05-6726825d.pth"
+        raise fail("weights-unreadable", what, where=str(weights), expected=wanted) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,44 @@ def test_inception_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match="torch-fidelity"):
         Scorer(RNG.uniform(-1, 1, (4, 1, 28, 28)).astype(np.float32), inception=tmp_path / "weights.pth")
+
+
+class Inception(torch.nn.Module):
+    """Stands in for torch-fidelity's network, as torchmetrics calls it: RGB bytes in, 2048 features out."""
+
+    def __init__(self, features_list: list[str], feature_extractor_weights_path: str, **others: object) -> None:
+        super().__init__()
+        assert features_list == ["2048"]
+        self.project = torch.nn.Linear(3 * 16, 2048)
+        self.load_state_dict(torch.load(feature_extractor_weights_path))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert (x.dtype, x.shape[1]) == (torch.uint8, 3)
+        return self.project(torch.nn.functional.adaptive_avg_pool2d(x / 255.0, 4).flatten(1))
+
+
+def test_fid_with_the_users_inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch-fidelity asks for torchvision, which can replace PyTorch, so a small network takes its network's place."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("torchmetrics.image.fid._TORCH_FIDELITY_AVAILABLE", True)
+    monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", Inception)
+    # the root of a product of 2048x2048 matrices takes a minute
+    monkeypatch.setattr("torchmetrics.image.fid._compute_fid", lambda a, _, b, __: (a - b).square().sum())
+    path = tmp_path / "weights.pth"
+    torch.save(torch.nn.ModuleDict({"project": torch.nn.Linear(48, 2048)}).state_dict(), path)
+    for channels in (1, 3):
+        images = RNG.uniform(-1, 1, (40, channels, 28, 28)).astype(np.float32)
+        scorer = Scorer(images, networks=(), inception=path)
+        (same,), (other,) = scorer(images), scorer(images * 0.5 + 0.4)
+        assert re.fullmatch(r"FID\[inception-[0-9a-f]{8}\]", same.metric)
+        assert abs(same.value) < 1e-9 < 1e-3 < other.value
+    for content in (b"nothing", b""):
+        path.write_bytes(content)
+        with pytest.raises(CompileError, match="is not Inception's: "):
+            Scorer(images, networks=(), inception=path)
+    torch.save({"conv": torch.zeros(2)}, path)
+    with pytest.raises(CompileError, match=r"pt_inception-2015-12-05-6726825d.pth"):
+        Scorer(images, networks=(), inception=path)
 
 
 # -- held-out error of v ---------------------------------------------------------------------------------------------
