@@ -230,8 +230,8 @@ class PaperUNet(SpikingUNet):
 class SmallUNet(SpikingUNet):
     """Two resolutions: the same parts, in an arrangement that trains on one processor core.
 
-    The stem, real-valued, goes where it does in the paper, to the last ResBlock and the last convolution, and also down:
-    what the first ResBlock's neurons make of an image that is mostly noise is too coarse for the shape of the whole.
+    The stem, real-valued, goes where it does in the paper, to the last ResBlock and the last convolution, and
+    also down: what the first ResBlock says in spikes of a very noisy image is too coarse for the shape of the whole.
 
     x (S, B, *currents), time (S, B, time size) -> v as currents (S, B, *currents).
     """

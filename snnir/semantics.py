@@ -93,5 +93,5 @@ ROCKPOOL_SEMANTICS = Semantics(
     spikes_per_step=2**16,
     start="zero",
 )
-"""What Rockpool's layers do (LIFTorch, LIFNeuronTorch, ExpSynTorch): states decay by e^(-dt/tau) and inputs add in full,
+"""What Rockpool's layers do (LIFTorch, LIFNeuronTorch, ExpSynTorch): states decay by e^(-dt/tau), inputs add in full,
 as many spikes as the threshold fits into the membrane (up to max_spikes_per_dt), each subtracting it."""
