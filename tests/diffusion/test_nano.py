@@ -125,7 +125,7 @@ def test_whole_loops_equal_xylosim(chip: CompileResult, host: EventHost) -> None
 
     images = sample(host, network, np.random.default_rng(5).standard_normal((4, 16)))
     assert len(calls) == 20
-    assert min(calls) > 0
+    assert sum(calls) > 100  # none where the image is all noise: there the host's linear part is all
     assert images.shape == (4, 1, 4, 4)
 
 
