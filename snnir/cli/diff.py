@@ -76,7 +76,7 @@ def _print(a: str, b: str, found: Difference) -> None:
     style = "green" if found.equal else "bold red"
     steps = "" if not found.semantics else ", and a step means something else"
     out.print(Text(f"{found.verdict}{steps}", style=style))
-    out.print(Text(f"a  {a}\nb  {b}", style="dim"))
+    out.print(Text(f"a  {a}\nb  {b}", style="dim"), soft_wrap=True)
     _lines(out, "a step", (f"{name}: {x} in a, {y} in b" for name, (x, y) in found.semantics.items()))
     _lines(out, "only in a", (f"{name} ({kind})" for name, kind in found.only_a.items()))
     _lines(out, "only in b", (f"{name} ({kind})" for name, kind in found.only_b.items()))

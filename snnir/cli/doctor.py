@@ -59,7 +59,7 @@ def _print(file: str, found: Diagnosis, done: Repair | None) -> None:
     from snnir.cli.show import console
 
     out = console()
-    out.print(Text(f"{file}: {_counts(found)}"))
+    out.print(Text(f"{file}: {_counts(found)}"), soft_wrap=True)
     by_rule: dict[str, list[Finding]] = {}
     for finding in found.findings:
         by_rule.setdefault(finding.rule, []).append(finding)
@@ -67,11 +67,12 @@ def _print(file: str, found: Diagnosis, done: Repair | None) -> None:
         _print_rule(out, group)
     if done is None:
         return
-    out.print(Text(f"\n{done.output}: {len(done.deeds) or 'no'} repair{'s' if len(done.deeds) != 1 else ''}"))
+    repairs = f"{len(done.deeds) or 'no'} repair{'s' if len(done.deeds) != 1 else ''}"
+    out.print(Text(f"\n{done.output}: {repairs}"), soft_wrap=True)
     for deed in done.deeds:
         out.print(Text(f"  {deed.rule}  {deed.node}: {deed.did}" if deed.node else f"  {deed.rule}  {deed.did}"))
     left = [finding for finding in done.after.findings if finding.severity == "fault"]
-    out.print(Text(f"{done.output}: {_counts(done.after)}"))
+    out.print(Text(f"{done.output}: {_counts(done.after)}"), soft_wrap=True)
     for finding in left:
         out.print(Text(f"  {finding.rule}  {_line(finding)}"))
 

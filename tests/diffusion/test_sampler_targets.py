@@ -49,12 +49,12 @@ def test_validate_counts_what_crosses(capsys: pytest.CaptureFixture[str], tmp_pa
         lines = [line for line in capsys.readouterr().out.splitlines() if "crosses" in line]
         assert len(lines) == (3 if decoder else 0)
         assert [line.partition(":")[0] for line in lines] == ["reference", "torch", "norse"][: len(lines)]
-    report = snnir.validate(snnir.load(tmp_path / "spikes-only"), ["torch"], batch=2, steps=6)
+    report = snnir.validate(snnir.load(tmp_path / "spikes-only"), ["torch"], batch=4, steps=6)
     found = report.crossing
     assert found is not None
     fused = snnir.load(tmp_path / "spikes-only")
     senders = {e.source for e in crossing(fused)}
-    assert found.values == report.steps * 2 * sum(np.prod(fused.shapes[name]) for name in senders)
+    assert found.values == report.steps * 4 * sum(np.prod(fused.shapes[name]) for name in senders)
     assert found.spikes > 100
     assert report.verdicts[0].crossing == found
     assert report.to_json()["crossing"]["faults"] == ()
