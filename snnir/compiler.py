@@ -24,8 +24,8 @@ def load(source: Any, dt: float | None = None, semantics: Semantics | None = Non
     """Reads a network.
 
     Args:
-        source: a path (`model.py[:name]`, `.nir`, the folder of an artifact) or a live object: a `Graph`, an
-            `nn.Module` (Rockpool's too), or an `nir.NIRGraph`.
+        source: a path (`model.py[:name]`, `.nir`, `.onnx`, the folder of an artifact) or a live object: a `Graph`, an
+            `nn.Module` (also of Norse, snnTorch, SpikingJelly, sinabs, Rockpool), or an `nir.NIRGraph`.
         dt: the time step in seconds. Needed when the source has time constants and does not say it; it is never
             guessed.
         semantics: what one step means; default what the source says, else NIR's forward Euler.

@@ -6,9 +6,11 @@ NumPy only, for Python 3.10 and later, and nothing of snnir: this file travels w
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,28 @@ def lines(
         for name, spikes in traces["spikes"].items():
             fired = np.asarray(spikes)[:, b] != 0
             yield f"{name}[{b}]: {int(fired.sum())} spikes, crc32 {zlib.crc32(np.packbits(fired).tobytes()):08x}"
+
+
+def main(here: Path, description: str | None, run: Callable[[Any, Any, Any], Any]) -> None:
+    """What both scripts are: reads input, prints what the network does, writes outputs.
+
+    Args:
+        here: the folder of the compiled network.
+        description: what `--help` says.
+        run: (integers of the network, structure, encoded inputs) -> recorded traces; in Lava or without.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", nargs="?", default=str(here / "input.npz"), help=".npz with one array per input")
+    parser.add_argument("-o", "--output", help=".npz to write the outputs to")
+    options = parser.parse_args()
+    structure, spec, arrays = load(here / "network.npz")
+    try:
+        inputs = encode(structure["inputs"], read_input(options.input, structure))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{options.input}: {error}")
+    traces = run(spec, structure, inputs)
+    for line in lines(structure, arrays, traces):
+        print(line)
+    if options.output:
+        outputs = decode(structure["outputs"], arrays, integers(structure["outputs"], arrays, traces))
+        np.savez_compressed(options.output, **outputs)

@@ -9,7 +9,6 @@ Prints the same lines as `simulate.py`, which needs no Lava, bit for bit. Lava r
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -117,27 +116,12 @@ def synapses_of(connection: dict[str, Any], sparse: bool) -> Any:
 
 def main() -> None:
     """Reads input, prints what the network does, writes outputs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", nargs="?", default=str(HERE / "input.npz"), help=".npz with one array per input")
-    parser.add_argument("-o", "--output", help=".npz to write the outputs to")
-    options = parser.parse_args()
     try:
         import_module("lava.magma.core.process.process")
     except (ImportError, ValueError) as error:
         sys.exit(f"Lava does not run here ({error}): it needs Python 3.10 and lava-nc 0.10.0; simulate.py does without")
     sys.path.insert(0, str(HERE))
-    host = import_module("host")
-    structure, spec, arrays = host.load(HERE / "network.npz")
-    try:
-        inputs = host.encode(structure["inputs"], host.read_input(options.input, structure))
-    except (OSError, ValueError) as error:
-        sys.exit(f"{options.input}: {error}")
-    traces = run(spec, structure, inputs)
-    for line in host.lines(structure, arrays, traces):
-        print(line)
-    if options.output:
-        outputs = host.decode(structure["outputs"], arrays, host.integers(structure["outputs"], arrays, traces))
-        np.savez_compressed(options.output, **outputs)
+    import_module("host").main(HERE, __doc__, run)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,10 @@ steps late (README.md). Prints the same lines as `run.py`, which runs the networ
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,23 +31,8 @@ def run(spec: dict[str, Any], structure: dict[str, Any], inputs: dict[str, Any])
 
 def main() -> None:
     """Reads input, prints what the network does, writes outputs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", nargs="?", default=str(HERE / "input.npz"), help=".npz with one array per input")
-    parser.add_argument("-o", "--output", help=".npz to write the outputs to")
-    options = parser.parse_args()
     sys.path.insert(0, str(HERE))
-    host = import_module("host")
-    structure, spec, arrays = host.load(HERE / "network.npz")
-    try:
-        inputs = host.encode(structure["inputs"], host.read_input(options.input, structure))
-    except (OSError, ValueError) as error:
-        sys.exit(f"{options.input}: {error}")
-    traces = run(spec, structure, inputs)
-    for line in host.lines(structure, arrays, traces):
-        print(line)
-    if options.output:
-        outputs = host.decode(structure["outputs"], arrays, host.integers(structure["outputs"], arrays, traces))
-        np.savez_compressed(options.output, **outputs)
+    import_module("host").main(HERE, __doc__, run)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ from snnir.cli.visualize import visualize_command
 def cli() -> None:
     """Compile spiking neural networks: defined once, emitted everywhere, proven equal.
 
-    SRC is a model.py[:name], a .nir file, or the folder of an artifact. Exit status: 0 fine, 1 something was found, 2
-    wrong usage, 3 a target's package is missing.
+    SRC is a model.py[:name], a .nir or .onnx file, or the folder of an artifact. Exit status: 0 fine, 1 something was
+    found, 2 wrong usage, 3 a target's package is missing.
     """
 
 
