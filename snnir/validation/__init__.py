@@ -1,0 +1,34 @@
+"""Is it the same network, and if not, why not? Verdicts, first differences and named causes."""
+
+from snnir.validation.checking import populations, run_reference, validate
+from snnir.validation.comparing import RATE_LIMIT, aligned, compare, first_difference
+from snnir.validation.verdicts import (
+    TOLERANCE,
+    Cause,
+    Difference,
+    Population,
+    Report,
+    Traces,
+    Verdict,
+    Word,
+    differs,
+)
+
+__all__ = [
+    "RATE_LIMIT",
+    "TOLERANCE",
+    "Cause",
+    "Difference",
+    "Population",
+    "Report",
+    "Traces",
+    "Verdict",
+    "Word",
+    "aligned",
+    "compare",
+    "differs",
+    "first_difference",
+    "populations",
+    "run_reference",
+    "validate",
+]
