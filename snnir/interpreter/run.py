@@ -30,6 +30,7 @@ def interpret(
     semantics: Semantics | None = None,
     record: Sequence[str] | None = None,
     dtype: Any = None,
+    overrides: Mapping[str, Semantics] | None = None,
 ) -> Any:
     """Runs a graph on an input; state at rest before the first step.
 
@@ -40,6 +41,7 @@ def interpret(
         record: op names whose outputs are wanted too. `name:v` and `name:i` give a neuron's membrane (after reset)
             and synaptic current.
         dtype: float32 or float64; default that of x, and float64 for other inputs.
+        overrides: op name -> what a step means to that neuron, Delay or Threshold alone; latencies are `semantics`'.
 
     Returns:
         The output (T, B, *shape), or a dict by output name when there are several; with `record` a pair of that and
@@ -55,7 +57,7 @@ def interpret(
     if unknown:
         raise UsageError(f"cannot record {', '.join(unknown)}: no such op; ops: {', '.join(graph.ops)}")
     inputs = as_inputs(graph, x, dtype)
-    run = _Run(graph, inputs, semantics or graph.semantics, wanted)
+    run = _Run(graph, inputs, semantics or graph.semantics, wanted, overrides or {})
     run.all()
     by_name = {name: run.values[name] for name in graph.outputs}
     outputs: Values = next(iter(by_name.values())) if len(by_name) == 1 else by_name
@@ -104,6 +106,7 @@ class _Run:
     inputs: dict[str, Array]
     semantics: Semantics
     wanted: tuple[str, ...]
+    overrides: Mapping[str, Semantics]
 
     def __post_init__(self) -> None:
         first = next(iter(self.inputs.values()), np.zeros((1, 1)))
@@ -148,7 +151,7 @@ class _Run:
         else:
             t, b = arriving[0].shape[:2]
             folded = [a.reshape(t * b, *a.shape[2:]) for a in arriving]
-            value = _apply(op, folded, self.semantics)
+            value = _apply(op, folded, self._meaning(name))
             value = value.reshape(t, b, *value.shape[1:])
         self.values[name] = value
 
@@ -168,9 +171,12 @@ class _Run:
         self.recorded.update({f"{name}:{key}": values for key, values in series.items()})
         return series
 
+    def _meaning(self, name: str) -> Semantics:
+        return self.overrides.get(name, self.semantics)
+
     def _cell(self, name: str, op: Neuron | Delay) -> NeuronCell | DelayCell:
         kind = NeuronCell if isinstance(op, Neuron) else DelayCell
-        return kind(op, self.semantics, self.batch, self.graph.shapes[name], self.dtype)  # type: ignore[arg-type]
+        return kind(op, self._meaning(name), self.batch, self.graph.shapes[name], self.dtype)  # type: ignore[arg-type]
 
     def _arriving(self, name: str, port: str) -> Array:
         total: Array | None = None
@@ -220,7 +226,7 @@ class _Run:
                     for key, series in traces[n].items():
                         series[t] = getattr(cells[n], key)
                 else:
-                    history[n][t] = _apply(ops[n], [arriving[p] for p in ops[n].ports], self.semantics)
+                    history[n][t] = _apply(ops[n], [arriving[p] for p in ops[n].ports], self._meaning(n))
         self.values.update(history)
 
     def _from_outside(self, name: str, port: str, members: set[str]) -> Array | None:
@@ -258,7 +264,7 @@ class _Run:
                     first, *others = [self.rest[e.source] for e in graph.incoming[name] if e.port == port]
                     arriving.append(sum(others, first))
                 of_steps = isinstance(op, (Repeat, TemporalMean))  # what does not change stays as it is
-                self.rest[name] = arriving[0] if of_steps else _apply(op, arriving, self.semantics)
+                self.rest[name] = arriving[0] if of_steps else _apply(op, arriving, self._meaning(name))
 
 
 def _apply(op: Op, arriving: list[Array], semantics: Semantics) -> Array:
