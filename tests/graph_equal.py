@@ -87,7 +87,7 @@ def snn_graph() -> Graph:
     )
     more: dict[str, Op] = {
         "k": Constant(value=some(5, 8, 8), series=True),
-        "wkv": Wkv(decay=np.abs(some(8)), first=some(8)),
+        "wkv": Wkv(log_decay=some(8), first=some(8)),
         "gate": Multiply(),
         "cat": Concat(inputs=2),
         "mix": Affine(weight=some(8, 8), bias=some(8)),

@@ -323,7 +323,7 @@ def test_wkv_is_its_formula_and_survives_extreme_exponents() -> None:
         {
             "k": ops.Input(shape=(tokens, channels)),
             "v": ops.Input(shape=(tokens, channels)),
-            "wkv": ops.Wkv(decay=decay, first=first),
+            "wkv": ops.Wkv(log_decay=np.log(decay), first=first),
             "output": ops.Output(),
         },
         [("k", "wkv", "k"), ("v", "wkv", "v"), ("wkv", "output")],  # type: ignore[arg-type]

@@ -94,6 +94,8 @@ def _batch_norm(op: ops.BatchNorm, arriving: Shape, stepwise: bool, classes: Cla
 
 
 def _layer_norm(op: ops.LayerNorm, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
+    if op.metadata.get("learned") is False:
+        return _part(classes, "PlainLayerNorm", shape(op.weight.shape), repr(float(op.eps)))
     return Layer(call("nn.LayerNorm", shape(op.weight.shape), eps="" if op.eps == 1e-5 else repr(float(op.eps))))
 
 
@@ -125,7 +127,8 @@ def _activation(op: ops.Activation, arriving: Shape, stepwise: bool, classes: Cl
 
 def _constant(op: ops.Constant, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
     value = number(op.value) if op.value.ndim == 0 else empty(op.value)
-    return _part(classes, "Constant", value, series="True" if op.series else "")
+    learned = "True" if op.metadata.get("learned") is True else ""
+    return _part(classes, "Constant", value, series="True" if op.series else "", learned=learned)
 
 
 def _delay(op: ops.Delay, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
@@ -153,7 +156,7 @@ _WRITERS: dict[type[ops.Op], _Writer] = {
     ops.LayerNorm: _layer_norm,
     ops.Activation: _activation,
     ops.TokenShift: lambda op, _, __, classes: _part(classes, "TokenShift", empty(op.mix)),
-    ops.Wkv: lambda op, _, __, classes: _part(classes, "Wkv", empty(op.decay), empty(op.first)),
+    ops.Wkv: lambda op, _, __, classes: _part(classes, "Wkv", empty(op.log_decay), empty(op.first)),
     ops.Constant: _constant,
     ops.Repeat: lambda op, _, __, classes: _part(classes, "Repeat", str(op.steps)),
     ops.TemporalMean: lambda op, _, __, classes: _part(classes, "TemporalMean", str(op.steps)),

@@ -222,13 +222,16 @@ class Multiply(nn.Module):
 
 
 class Constant(nn.Module):
-    """The same value at every step; with `series`, value[t] at step t, its last entry held."""
+    """The same value at every step; with `series`, value[t] at step t, its last entry held; trained if `learned`."""
 
     value: Tensor
 
-    def __init__(self, value: Tensor, series: bool = False) -> None:
+    def __init__(self, value: Tensor, series: bool = False, learned: bool = False) -> None:
         super().__init__()
-        keep(self, value=value)
+        if learned:
+            self.value = nn.Parameter(torch.as_tensor(value))
+        else:
+            keep(self, value=value)
         self.series = series
 
     def forward(self, steps: int, batch: int) -> Tensor:
@@ -236,6 +239,21 @@ class Constant(nn.Module):
             return self.value.expand(steps, batch, *self.value.shape)
         held = self.value[torch.arange(steps).clamp(max=len(self.value) - 1)]
         return held.unsqueeze(1).expand(-1, batch, *self.value.shape[1:])
+
+
+class PlainLayerNorm(nn.Module):
+    """nn.LayerNorm whose weight and bias are not trained."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, shape: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        keep(self, weight=torch.ones(shape), bias=torch.zeros(shape))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class Exp(nn.Module):
@@ -267,26 +285,38 @@ class TokenShift(nn.Module):
 class Wkv(nn.Module):
     """RWKV-4's causal mean of v weighted by e^k, over (..., tokens, channels) (Peng et al., RWKV, 2023).
 
-    y_l = (sum_{i<l} e^{-(l-1-i) decay + k_i} v_i + e^{first + k_l} v_l) / (the same sum without v). The largest
-    exponent is kept apart, so that none overflows.
+    y_l = (sum_{i<l} e^{-(l-1-i) w + k_i} v_i + e^{first + k_l} v_l) / (the same sum without v), w = e^log_decay. Sums
+    are kept relative to the largest exponent so far, so none overflows; which one it is does not change y.
     """
 
-    def __init__(self, decay: Tensor, first: Tensor) -> None:
+    def __init__(self, log_decay: Tensor, first: Tensor) -> None:
         super().__init__()
-        self.decay, self.first = nn.Parameter(decay), nn.Parameter(first)
+        self.log_decay, self.first = nn.Parameter(log_decay), nn.Parameter(first)
 
     def forward(self, k: Tensor, v: Tensor) -> Tensor:
-        p, q = torch.zeros_like(k[..., 0, :]), torch.zeros_like(k[..., 0, :])
-        o = torch.full_like(p, -torch.inf)
-        out = []
-        for kl, vl in zip(k.unbind(-2), v.unbind(-2), strict=True):
-            top = torch.maximum(o, self.first + kl)
-            a, b = torch.exp(o - top), torch.exp(self.first + kl - top)
-            out.append((a * p + b * vl) / (a * q + b))
-            top = torch.maximum(o - self.decay, kl)
-            a, b = torch.exp(o - self.decay - top), torch.exp(kl - top)
-            p, q, o = a * p + b * vl, a * q + b, top
-        return torch.stack(out, -2)
+        w = self.log_decay.exp()
+        top = self.largest(k.detach(), w.detach())
+        fresh = torch.exp(k - top)
+        kept = torch.exp((top[..., :-1, :] - top[..., 1:, :]) - w)  # in this order, roundings do not add up
+        state, *coming = torch.stack([fresh * v, fresh]).unbind(-2)
+        states = [state]
+        for new, keep_now in zip(coming, kept.unbind(-2), strict=True):
+            state = torch.addcmul(new, keep_now, state)
+            states.append(state)
+        total, weight = torch.stack(states, -2)[..., :-1, :]
+        past = top[..., :-1, :] + weight.log() - (self.first + k[..., 1:, :])
+        seen = torch.lerp(v[..., 1:, :], total / weight, torch.sigmoid(past))
+        return torch.cat([v[..., :1, :], seen], -2)
+
+    @staticmethod
+    def largest(k: Tensor, w: Tensor) -> Tensor:
+        """The largest exponent up to each token, decayed."""
+        top, *coming = k.unbind(-2)
+        tops = [top]
+        for kl in coming:
+            top = torch.maximum(top - w, kl)
+            tops.append(top)
+        return torch.stack(tops, -2)
 
 
 class Repeat(nn.Module):

@@ -63,6 +63,6 @@ TRAINED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_WEIGHTED, ("weight", "bias")),
     "Scale": ("scale",),
     "TokenShift": ("mix",),
-    "Wkv": ("decay", "first"),
+    "Wkv": ("log_decay", "first"),
 }
 """The fields that are `nn.Parameter`s, by op kind; all other arrays are buffers."""

@@ -17,7 +17,7 @@ from snnir.frontends.torch_fx.signals import TIME, Refuse, Signal
 from snnir.frontends.torch_fx.windows import adaptive_pool, conv, linear, pool, shuffle, unshuffle, upsample
 from snnir.nn.base import Neuron
 
-Handler = Callable[[Builder, Any, Signal], Signal]
+Handler = Callable[..., Signal]  # the builder, the layer, and the signals that it is called with
 HANDLERS: dict[type[nn.Module], Handler] = {}
 FOREIGN = ("norse", "snntorch", "spikingjelly", "sinabs", "rockpool", "lava", "bindsnet")
 FOLD_HINT = (
@@ -83,8 +83,10 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
     if handler is None and not isinstance(layer, snn.Recurrent):
         raise _unsupported(layer)
     given = [*args, *kwargs.values()]
-    if len(given) != 1 or not isinstance(given[0], Signal):
-        raise Refuse(f"{_kind(layer)} is called with something else than one tensor")
+    wanted = 2 if isinstance(layer, snn.Wkv) else 1
+    if len(given) != wanted or not all(isinstance(value, Signal) for value in given):
+        count = "one tensor" if wanted == 1 else "two tensors"
+        raise Refuse(f"{_kind(layer)} is called with something else than {count}")
     x = given[0]
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise Refuse(
@@ -98,7 +100,7 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
     if timeless and builder.foreign and x.lead is not None:
         what = f"{_kind(layer)} takes no time axis, but {foreign.axes(x.lead)} arrives"
         raise Refuse(what, hint=FOLD_HINT)
-    y = handler(builder, layer, x)
+    y = handler(builder, layer, *given)
     if timeless:
         return Signal(y.sources, y.shape, None, y.steps)
     return y

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnir.frontends.torch_fx import arithmetic, foreign, loops, shapes, windows
+from snnir.frontends.torch_fx import arithmetic, foreign, loops, shapes, tokens, windows
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.calls import call_function, call_name
 from snnir.frontends.torch_fx.loops import STEP_HINT
@@ -34,7 +34,7 @@ _HERE = str(Path(__file__).parent)
 _INTERNAL = (str(Path(inspect.getfile(torch)).parent), str(_SNNIR / "nn"), str(_SNNIR / "frontends"), _HERE)
 _LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 LOOP_HINT = "the layers of snnir.nn run over all steps at once; for feedback use snnir.nn.Recurrent"
-READERS = (arithmetic, shapes, windows)  # importing them registers their handlers
+READERS = (arithmetic, shapes, tokens, windows)  # importing them registers their handlers
 RUN_HINT = "the compiler reads forward() by running it once on symbols; this line cannot run on them"
 BRANCH_HINT = "a graph has no branches; decide by the module's own attributes"
 

@@ -147,7 +147,7 @@ def _token_shift(op: ops.TokenShift, x: Array) -> Array:
 
 def _wkv(op: ops.Wkv, k: Array, v: Array) -> Array:
     # The running form keeps the largest exponent apart (o), so that no exponential overflows.
-    decay, first = _cast(op.decay, k), _cast(op.first, k)
+    decay, first = np.exp(_cast(op.log_decay, k)), _cast(op.first, k)
     p, q = np.zeros_like(k[:, 0]), np.zeros_like(k[:, 0])
     o = np.full_like(k[:, 0], -np.inf)
     y = np.empty_like(v)
@@ -156,7 +156,8 @@ def _wkv(op: ops.Wkv, k: Array, v: Array) -> Array:
         a, b = np.exp(o - top), np.exp(first + k[:, i] - top)
         y[:, i] = (a * p + b * v[:, i]) / (a * q + b)
         top = np.maximum(o - decay, k[:, i])
-        a, b = np.exp(o - decay - top), np.exp(k[:, i] - top)
+        # (o - top) first: it is exact, so that roundings of o do not add up over the tokens.
+        a, b = np.exp((o - top) - decay), np.exp(k[:, i] - top)
         p, q, o = a * p + b * v[:, i], a * q + b, top
     return y
 

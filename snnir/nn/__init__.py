@@ -4,7 +4,19 @@ Time constants are in seconds. Layers of PyTorch that work on any leading axes a
 one import; `snnir.load` compiles what is built from these and from plain PyTorch layers.
 """
 
-from torch.nn import Dropout, Identity, LayerNorm, Linear, Module, PixelShuffle, PixelUnshuffle, ReLU, Sequential
+from torch.nn import (
+    Dropout,
+    Identity,
+    LayerNorm,
+    Linear,
+    Module,
+    PixelShuffle,
+    PixelUnshuffle,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+)
 
 from snnir.nn.base import Neuron, set_dt
 from snnir.nn.layers import (
@@ -26,6 +38,7 @@ from snnir.nn.neurons import IF, LI, LIF, CubaLI, CubaLIF, I
 from snnir.nn.norm import tdBatchNorm1d, tdBatchNorm2d
 from snnir.nn.surrogate import ATan, FastSigmoid, Surrogate, Triangle
 from snnir.nn.temporal import Delay, Recurrent, Repeat, TemporalMean
+from snnir.nn.tokens import Constant, PlainLayerNorm, SquaredReLU, TokenShift, Wkv
 
 __all__ = [
     "IF",
@@ -35,6 +48,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Constant",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
@@ -52,18 +66,24 @@ __all__ = [
     "Neuron",
     "PixelShuffle",
     "PixelUnshuffle",
+    "PlainLayerNorm",
     "ReLU",
     "Recurrent",
     "Repeat",
     "Reshape",
     "Scale",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SquaredReLU",
     "SumPool2d",
     "Surrogate",
     "TemporalMean",
     "TimeDistributed",
+    "TokenShift",
     "Triangle",
     "Upsample2d",
+    "Wkv",
     "over_time",
     "set_dt",
     "tdBatchNorm1d",

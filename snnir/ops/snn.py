@@ -313,12 +313,14 @@ class TokenShift(SnnOp):
 class Wkv(SnnOp):
     """RWKV-4's causal weighted average of v by e^k along the token axis; ports k and v, both (tokens, channels).
 
-    y_l = (sum_{i<l} e^{-(l-1-i) w + k_i} v_i + e^{u + k_l} v_l) / (the same sum without v);
-    decay: w > 0 per channel, first: u per channel (Peng et al., RWKV, 2023).
+    y_l = (sum_{i<l} e^{-(l-1-i) w + k_i} v_i + e^{u + k_l} v_l) / (the same sum without v), w = e^log_decay per token;
+    log_decay and first (u): (channels,) (Peng et al., RWKV, arXiv 2305.13048, who call them time_decay, time_first).
+    The logarithm is the parameter, so that training cannot turn a decay into growth.
     """
 
-    arrays: ClassVar[tuple[str, ...]] = ("decay", "first")
-    decay: Array
+    MOST: ClassVar[float] = 80.0  # beyond it w and its multiples leave float32; e^-w is 0 long before
+    arrays: ClassVar[tuple[str, ...]] = ("log_decay", "first")
+    log_decay: Array
     first: Array
 
     @property
@@ -330,14 +332,17 @@ class Wkv(SnnOp):
         if k is not None and v is not None and k != v:
             raise ShapeError(f"k {list(k)} and v {list(v)} differ")
         shape = k or v
-        if shape is not None and (len(shape) != 2 or self.decay.shape != shape[1:]):
-            raise ShapeError(f"decay {list(self.decay.shape)} does not fit tokens x channels {list(shape)}")
+        if shape is not None and (len(shape) != 2 or self.log_decay.shape != shape[1:]):
+            raise ShapeError(f"log_decay {list(self.log_decay.shape)} does not fit tokens x channels {list(shape)}")
         return shape
 
     def verify(self) -> Iterator[str]:
         yield from super().verify()
-        if not (self.decay > 0).all():
-            yield f"decay holds {self.decay.min():.6g}, expected values above 0"
+        if self.log_decay.ndim != 1 or self.first.shape != self.log_decay.shape:
+            shapes = f"log_decay {list(self.log_decay.shape)} and first {list(self.first.shape)}"
+            yield f"expected two arrays of shape (channels,), got {shapes}"
+        if (self.log_decay > self.MOST).any():
+            yield f"log_decay holds {self.log_decay.max():.6g}, expected at most {self.MOST:g}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

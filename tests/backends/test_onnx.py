@@ -178,7 +178,7 @@ def test_membranes_and_currents_can_be_recorded() -> None:
 
 
 def test_refusals_come_all_at_once() -> None:
-    wkv = ops.Wkv(decay=np.full(3, 0.5), first=np.zeros(3))
+    wkv = ops.Wkv(log_decay=np.full(3, -0.7), first=np.zeros(3))
     graph = joined(wkv, ("k", "v"), ((7, 3), (7, 3)))
     delay = ops.Delay(delay=np.float64(0.5e-3))
     nodes = {**graph.ops, "late": delay, "second": ops.Output()}

@@ -107,7 +107,7 @@ def test_ops_of_several_inputs(target: str) -> None:
     same_everywhere(joined(ops.Concat(inputs=3), ("in0", "in1", "in2"), ((2, 3), (1, 3), (4, 3))), target)
     same_everywhere(joined(ops.Concat(inputs=2, axis=1), ("in0", "in1"), ((2, 3), (2, 1))), target)
     same_everywhere(joined(ops.Multiply(), ("a", "b"), ((4, 5), (4, 1))), target)
-    wkv = ops.Wkv(decay=RNG.uniform(0.1, 2, 3), first=normal(3))
+    wkv = ops.Wkv(log_decay=RNG.uniform(-3, 1, 3), first=normal(3))
     same_everywhere(joined(wkv, ("k", "v"), ((7, 3), (7, 3))), target)
 
 

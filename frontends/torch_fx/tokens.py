@@ -1,0 +1,44 @@
+"""From layers over tokens (`snnir.nn.tokens`) to ops.
+
+`metadata["learned"]` says of an op's arrays what their kind does not: that a constant is trained, or a norm is not.
+"""
+
+from __future__ import annotations
+
+from snnir import nn as snn
+from snnir import ops
+from snnir.frontends.torch_fx.builder import Builder
+from snnir.frontends.torch_fx.modules import handles
+from snnir.frontends.torch_fx.signals import Signal
+
+LEARNED = "learned"
+
+
+@handles(snn.TokenShift)
+def _token_shift(b: Builder, m: snn.TokenShift, x: Signal) -> Signal:
+    return b.emit(ops.TokenShift, x, {"mix": m.mix})
+
+
+@handles(snn.Wkv)
+def _wkv(b: Builder, m: snn.Wkv, k: Signal, v: Signal) -> Signal:
+    return b.emit(ops.Wkv, {"k": k, "v": v}, {"log_decay": m.log_decay, "first": m.first})
+
+
+@handles(snn.SquaredReLU)
+def _squared_relu(b: Builder, m: snn.SquaredReLU, x: Signal) -> Signal:
+    return b.emit(ops.Activation, x, function="relu2")
+
+
+@handles(snn.Constant)
+def _constant(b: Builder, m: snn.Constant, x: Signal) -> Signal:
+    learned = {LEARNED: True} if m.value.requires_grad else {}
+    name = b.add(ops.Constant(value=b.array(m.value), metadata=learned, loc=b.loc))
+    made = Signal((name,), tuple(m.value.shape), x.lead, x.steps)
+    b.bind(made, "value", m, "value")
+    return made
+
+
+@handles(snn.PlainLayerNorm)
+def _plain_layer_norm(b: Builder, m: snn.PlainLayerNorm, x: Signal) -> Signal:
+    tensors = {"weight": m.weight, "bias": m.bias}
+    return b.emit(ops.LayerNorm, x, tensors, eps=m.eps, metadata={LEARNED: False})
