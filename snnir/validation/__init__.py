@@ -1,7 +1,8 @@
 """Is it the same network, and if not, why not? Verdicts, first differences and named causes."""
 
-from snnir.validation.checking import populations, run_reference, validate
+from snnir.validation.checking import judge, populations, run_reference, validate
 from snnir.validation.comparing import RATE_LIMIT, aligned, compare, first_difference
+from snnir.validation.search import Explanation, explain
 from snnir.validation.verdicts import (
     TOLERANCE,
     Cause,
@@ -19,6 +20,7 @@ __all__ = [
     "TOLERANCE",
     "Cause",
     "Difference",
+    "Explanation",
     "Population",
     "Report",
     "Traces",
@@ -27,7 +29,9 @@ __all__ = [
     "aligned",
     "compare",
     "differs",
+    "explain",
     "first_difference",
+    "judge",
     "populations",
     "run_reference",
     "validate",

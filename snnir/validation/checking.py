@@ -17,6 +17,7 @@ from snnir.ops import Array, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 from snnir.stimuli import RATE, described, stimuli
 from snnir.validation.comparing import aligned, compare, real
+from snnir.validation.search import Probe, explain
 from snnir.validation.verdicts import Report, Traces, Verdict, differs
 
 
@@ -115,45 +116,70 @@ def _judge(
 ) -> tuple[Verdict, Traces]:
     lags = {name: result.latency for name in graph.outputs} | dict(getattr(result.artifact, "lags", {}))
     watched = [n for n in reference if n not in graph.outputs and n in result.graph]
-    got = _traces(graph, result.run(x, record=watched))
-    traces = aligned(graph, reference, got, lags)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return _traces(graph, result.run(inputs, record=watched))
+
+    got = run(x)
     flips = None
     if result.in_floats:
-        single = _traces(graph, result.run({n: v.astype(np.float32) for n, v in x.items()}, record=watched))
+        single = run({n: v.astype(np.float32) for n, v in x.items()})
         flips = sum(int(np.count_nonzero(differs(got[n], v, real(v) * 1e-3))) for n, v in single.items())
-    verdict = compare(graph, result.target, traces, latency=result.latency, flips=flips, quantised=not result.in_floats)
+    return judge(
+        graph,
+        x,
+        got,
+        result.target,
+        reference=reference,
+        latency=result.latency,
+        lags=lags,
+        flips=flips,
+        quantised=not result.in_floats,
+        probe=run if result.in_floats else None,
+    )
+
+
+def judge(
+    graph: Graph,
+    inputs: Array | Mapping[str, Array],
+    got: Mapping[str, Array],
+    target: str = "other",
+    *,
+    reference: Mapping[str, Array] | None = None,
+    latency: int = 0,
+    lags: Mapping[str, int] | None = None,
+    flips: int | None = None,
+    quantised: bool = False,
+    probe: Probe | None = None,
+) -> tuple[Verdict, Traces]:
+    """The verdict on what any implementation gave, with its causes, and the traces that were compared.
+
+    Args:
+        graph: the network.
+        inputs: what both got: (T, B, *shape), or a dict by input name.
+        got: op or output name -> (T, B, *shape): of the populations that are known, and of the outputs.
+        target: what to call the implementation.
+        reference: what `run_reference` gave; default it is run.
+        latency: steps by which the outputs are stated to be late; lags: the same by name.
+        flips: places where its float32 run differs from its float64 run.
+        quantised: it computes in integers, and so promises rates only.
+        probe: runs it on other inputs, so that causes that explain the same can be told apart (see `explain`).
+
+    Raises:
+        CompileError: the graph or the inputs are not sound.
+    """
+    x = as_inputs(graph, inputs, np.float64)
+    if reference is None:
+        reference = run_reference(graph, x, [n for n in got if n in graph and n not in graph.outputs])
+    lags = dict.fromkeys(graph.outputs, latency) if lags is None else lags
+    traces = aligned(graph, reference, got, lags)
+    verdict = compare(graph, target, traces, latency=latency, flips=flips, quantised=quantised)
     crossed = counted_crossing(graph, {name: side for name, (_, side) in traces.pairs.items()})
     if crossed is not None:
         verdict = replace(verdict, crossing=crossed, ok=verdict.ok and not crossed.faults)
-    if verdict.first is not None and not verdict.cause:
-        cause = _named_cause(graph, x, watched, got) if result.in_floats else "fixed-point weights and decays"
-        verdict = replace(verdict, cause=cause)
-    return verdict, traces
-
-
-_ALTERNATIVES: Mapping[str, tuple[Any, ...]] = {
-    "comparison": (">", ">="),
-    "reset": ("value", "subtract", "delayed-value", "delayed-subtract", "held-subtract"),
-    "decay": ("euler", "exponential"),
-    "gain": ("ode", "unit"),
-    "order": ("synapse-first", "membrane-first"),
-    "latency_neuron": (0, 1),
-    "recurrent_bias_at_start": (True, False),
-    "start": ("rest", "zero"),
-}
-
-
-def _named_cause(graph: Graph, x: dict[str, Array], watched: list[str], got: Mapping[str, Array]) -> str:
-    """The one field of the semantics whose other value would make the reference do what the target does."""
-    best: tuple[int, str] | None = None
-    for name, values in _ALTERNATIVES.items():
-        for value in values:
-            if value == getattr(graph.semantics, name):
-                continue
-            other = graph.semantics.with_(**{name: value})
-            traces = aligned(graph, run_reference(graph, x, watched, other), got)
-            left = sum(int(np.count_nonzero(places)) for places in traces.places.values())
-            if best is None or left < best[0]:
-                was = getattr(graph.semantics, name)
-                best = (left, f"{name}: it computes {value!r}, the network means {was!r}")
-    return best[1] if best is not None and best[0] == 0 else "no single field of the semantics explains it"
+    if verdict.first is None or verdict.cause:
+        return verdict, traces
+    if quantised:
+        return replace(verdict, cause="fixed-point weights and decays"), traces
+    why = explain(graph, x, got, lags=lags, probe=probe)
+    return replace(verdict, cause=why.text, causes=why.causes, explained=why.explained, partial=why.partial), traces

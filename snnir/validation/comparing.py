@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnir.graph import Graph
-from snnir.ops import Array
+from snnir.ops import Array, Shape
 from snnir.schedule import schedule
 from snnir.validation.verdicts import TOLERANCE, Difference, Traces, Verdict
 
@@ -28,12 +28,16 @@ def aligned(
     lags = lags or {}
     order = [name for name in schedule(graph).order if name in got and name in reference]
     order.sort(key=lambda name: name in graph.outputs)  # stable: outputs last
-    return Traces({name: _pair(reference[name], got[name], lags.get(name, 0)) for name in order})
-
-
-def _pair(want: Array, got: Array, lag: int) -> tuple[Array, Array]:
-    got = got.reshape(got.shape[0], got.shape[1], *want.shape[2:])
-    return (want[: want.shape[0] - lag], got[lag:]) if lag else (want, got)
+    pairs: dict[str, tuple[Array, Array]] = {}
+    misshapen: dict[str, tuple[Shape, Shape]] = {}
+    for name in order:
+        want, given = reference[name], np.asarray(got[name])
+        if given.shape[:2] != want.shape[:2] or given.size != want.size:
+            misshapen[name] = (want.shape, given.shape)
+            continue
+        given, lag = given.reshape(want.shape), lags.get(name, 0)
+        pairs[name] = (want[: want.shape[0] - lag], given[lag:]) if lag else (want, given)
+    return Traces(pairs, misshapen)
 
 
 def real(trace: Array) -> bool:
@@ -105,6 +109,10 @@ def compare(
         "first": first_difference(graph, traces),
         "populations": traces.populations(),
     }
+    if traces.misshapen:
+        name, (want, given) = next(iter(traces.misshapen.items()))
+        cause = f"{name} has shape {list(given)} (steps, batch, ...), the network means {list(want)}"
+        return Verdict(target, "wrong", False, cause=cause, **facts)
     if not any(np.any(want) for want, _ in pairs.values()):
         silence = "the reference gave no spike and no value on this input; give a recorded one"
         return Verdict(target, "silent", False, cause=silence, **facts)

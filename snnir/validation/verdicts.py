@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from snnir.diffusion.unrolled import Crossing
-from snnir.ops import Array
+from snnir.ops import Array, Shape
 
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult
@@ -89,9 +89,11 @@ class Traces:
 
     Attributes:
         pairs: op name -> (reference, target), each (T - latency, B, *shape); in running order, outputs last.
+        misshapen: op name -> (shape of the reference, shape of the target's), where these hold other numbers of values.
     """
 
     pairs: Mapping[str, tuple[Array, Array]]
+    misshapen: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> Mapping[str, Array]:
