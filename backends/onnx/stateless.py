@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnir import ops
+from snnir.backends.onnx.tokens import wkv
 from snnir.backends.onnx.writer import Writer
 from snnir.interpreter.windows import windows
 from snnir.ops import Array, Op, Shape
@@ -26,6 +27,7 @@ ANY_LEADING = (
     ops.Concat,
     ops.Slice,
     ops.TokenShift,
+    ops.Wkv,
 )
 """Ops that never look at leading axes: they take (T, B, *shape) as it is."""
 
@@ -285,4 +287,5 @@ _EMIT: dict[type[Op], Callable[..., str]] = {
     ops.LayerNorm: _layer_norm,
     ops.Activation: _activation,
     ops.TokenShift: _token_shift,
+    ops.Wkv: wkv,
 }

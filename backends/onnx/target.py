@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snnir.errors import Violation
-from snnir.ops import KINDS, SpikingNeuron, Wkv
+from snnir.ops import KINDS, SpikingNeuron
 from snnir.rules import known_time_step, steady_cycles, whole_delays
 from snnir.semantics import Semantics
 from snnir.target import Target
@@ -82,7 +82,7 @@ def has_input(graph: Graph) -> Iterator[Violation]:
 TARGET = Target(
     name="onnx",
     title="ONNX",
-    ops=frozenset(KINDS.values()) - {Wkv},
+    ops=frozenset(KINDS.values()),
     semantics=Semantics(),
     # Steps are spelt out in plain arithmetic, so whatever a step is can be said, but for integer rules.
     adapts=frozenset(f.name for f in fields(Semantics)),

@@ -185,9 +185,9 @@ def test_refusals_come_all_at_once() -> None:
     edges = (*graph.edges, Edge("lif", "late"), Edge("late", "second"))
     bad = Graph(nodes, edges, DT.with_(reset="value", spikes_per_step=None, number_format="loihi-int24"))
     rules = [violation.rule for violation in ONNX.target.check(bad)]
-    assert rules == ["onnx-op", "onnx-numbers", "onnx-spikes", "delay-steps"]
+    assert rules == ["onnx-numbers", "onnx-spikes", "delay-steps"]
     unknown = Graph(bad.ops, bad.edges, Semantics(decay="shift"))
-    assert [v.rule for v in ONNX.target.check(unknown)] == ["onnx-op", "onnx-decay", "time-step"]
+    assert [v.rule for v in ONNX.target.check(unknown)] == ["onnx-decay", "time-step"]
 
 
 def test_weights_beyond_float32_are_refused_unless_the_network_means_float64() -> None:
