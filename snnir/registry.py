@@ -25,6 +25,7 @@ BACKENDS: dict[str, str] = {
     "norse": "snnir.backends.norse:NORSE",
     "snntorch": "snnir.backends.snntorch:SNNTORCH",
     "rockpool": "snnir.backends.rockpool:ROCKPOOL",
+    "sinabs": "snnir.backends.sinabs:SINABS",
     "nir": "snnir.backends.nir:NIR",
     "onnx": "snnir.backends.onnx:ONNX",
     "lava": "snnir.backends.lava:LAVA",

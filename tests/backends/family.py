@@ -15,7 +15,7 @@ from snnir.target import require
 from tests.strategies import inputs_for
 from tests.values_equal import same_values
 
-FAMILY = ("torch", "norse", "snntorch", "rockpool")
+FAMILY = ("torch", "norse", "snntorch", "rockpool", "sinabs")
 
 
 def built(graph: Graph, target: str) -> TorchArtifact:
