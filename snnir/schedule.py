@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from typing import Any
 
 from snnir.graph import Edge, Graph
 
@@ -36,8 +37,21 @@ class Schedule:
         return tuple(name for group in self.groups for name in group.ops)
 
 
+_KNOWN: dict[tuple[Any, ...], Schedule] = {}  # of the last structures: graphs that differ in numbers alone share one
+_KEPT = 64
+
+
 def schedule(graph: Graph) -> Schedule:
     """The running order of a graph; linear in its size but for a logarithm."""
+    key = (tuple(graph.ops), graph.edges)
+    if key not in _KNOWN:
+        if len(_KNOWN) >= _KEPT:
+            _KNOWN.clear()
+        _KNOWN[key] = _schedule(graph)
+    return _KNOWN[key]
+
+
+def _schedule(graph: Graph) -> Schedule:
     import networkx as nx
 
     structure = graph.to_networkx()

@@ -174,8 +174,13 @@ class _Search:
         """The faults that make the first parting op agree; what only helps; others that give the same traces."""
         screen = Screen(model, first, now, self.x, self.got, self.lags, self.budget)
         clean = [c for c in screen.run(self.hypotheses(model, screen.suspects)) if screen.clean(c)]
-        helpful = screen.best_tried(CONFIRMED // 4)
-        resolved, others = self.confirmed(clean or helpful, screen, now)
+        if clean and self.probe is not None:
+            resolved, _ = self.confirmed(clean, screen, now)
+            found = self.apart(resolved, screen) if resolved else None
+            if found is not None and self.holds(model, found[0], screen):  # what a new experiment confirms is enough
+                return found[0], [], found[1]
+        clean += [c for c in screen.run(number_faults(model, screen.suspects)) if screen.clean(c)]
+        resolved, others = self.confirmed(clean or screen.best_tried(CONFIRMED // 4), screen, now)
         if not resolved:
             resolved, more = self.confirmed(screen.fitted(model), screen, now)
             others += more
@@ -188,14 +193,13 @@ class _Search:
         return best, others, same
 
     def hypotheses(self, model: Model, suspects: list[str]) -> Iterator[Fault]:
-        """What is tried, in order."""
+        """What is tried first, in order: rules and structure."""
         yield from semantics_faults(model)
         yield from whole_faults(model)
         yield from op_faults(model, suspects)
         for name in suspects:
             if model.graph[name].stateful or model.graph[name].spiking:
                 yield from semantics_faults(model, name)
-        yield from number_faults(model, suspects)
 
     def pairs(self, screen: Screen) -> list[Candidate]:
         """Two faults at once, where the first alone makes the op part later."""
@@ -248,25 +252,44 @@ class _Search:
 
     def probed(self, rivals: list[Candidate], screen: Screen, seed: int) -> list[Candidate]:
         """Those that do best on another input; all of them where it tells none apart."""
-        if self.probe is None:
-            return rivals
         x = probe_input(self.x, seed)
-        runs: list[tuple[Candidate, dict[str, Array]]] = []
-        for candidate in rivals:
-            self.budget.tried += 1
-            part = candidate.model.upstream([screen.op])
-            try:
-                runs.append((candidate, part.run(x, [n for n in screen.got if n in part.graph])))
-            except FAULTY_RUN:
-                continue
-        if all(_equal(one, runs[0][1]) for _, one in runs):
+        runs = [(c, run) for c in rivals if (run := self.region(c.model, screen, x)) is not None]
+        if all(_equal(run, runs[0][1]) for _, run in runs):
             return rivals
-        answer = {n: np.asarray(v) for n, v in self.probe(x).items() if n in screen.got}
-        counts = []
-        for candidate, one in runs:
-            traces = aligned(candidate.model.graph, one, answer, self.lags)
-            counts.append(sum(int(np.count_nonzero(p)) for p in traces.places.values()))
+        answer = self.answer(x, screen)
+        counts = [self.apart_by(c.model, run, answer) for c, run in runs]
         return [c for (c, _), count in zip(runs, counts, strict=True) if count <= min(counts)]
+
+    def holds(self, model: Model, found: Candidate, screen: Screen) -> bool:
+        """Whether the candidate foretells what the implementation does on inputs that nobody has seen."""
+        wrong = before = 0
+        for seed in range(PROBES, PROBES + 3):
+            x = probe_input(self.x, seed)
+            answer = self.answer(x, screen)
+            run, plain = (self.region(m, screen, x) for m in (found.model, model))
+            if run is None or plain is None:
+                return False
+            wrong += self.apart_by(found.model, run, answer)
+            before += self.apart_by(model, plain, answer)
+        return wrong <= (1 - ENOUGH) * before
+
+    def region(self, model: Model, screen: Screen, x: Mapping[str, Array]) -> dict[str, Array] | None:
+        """What the model gives in the part that is looked at; None where it cannot be run."""
+        self.budget.tried += 1
+        try:
+            part = model.upstream([screen.op])
+            return part.run(x, [n for n in screen.got if n in part.graph])
+        except FAULTY_RUN:
+            return None
+
+    def answer(self, x: Mapping[str, Array], screen: Screen) -> dict[str, Array]:
+        """What the implementation gives there."""
+        return {} if self.probe is None else {n: np.asarray(v) for n, v in self.probe(x).items() if n in screen.got}
+
+    def apart_by(self, model: Model, run: Mapping[str, Array], answer: Mapping[str, Array]) -> int:
+        """Places in which the two differ."""
+        traces = aligned(model.graph, run, answer, self.lags)
+        return sum(int(np.count_nonzero(p)) for p in traces.places.values())
 
 
 def _equal(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
