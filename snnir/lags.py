@@ -10,7 +10,7 @@ mended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snnir.errors import Violation
 from snnir.projections import Projection
@@ -97,7 +97,7 @@ def _mend(loop: Sequence[Projection], between: list[Projection], rule: str) -> V
     steps, path = sum(p.delay for p in loop), [p.source for p in loop]
     missing = len(loop) - steps
     late = max(loop, key=lambda p: p.delay)
-    between[between.index(late)] = Projection(late.source, late.target, late.delay + missing, late.weight)
+    between[between.index(late)] = replace(late, delay=late.delay + missing)
     return Violation(
         rule,
         f"a spike takes {steps} step{'s' if steps != 1 else ''} around the loop {' -> '.join([*path, path[0]])} in the "

@@ -2,14 +2,16 @@
 
 Everything linear between two populations (dense, convolution, pooling, scaling, reshaping, concatenation, sums
 of parallel paths) is one matrix per delay. It is found by sending unit vectors through the graph's own ops, so it holds
-for every linear op that the interpreter knows.
+for every linear op that the interpreter knows. For chips that know convolutions, it may be kernels instead
+(`snnir.kernels`), where it is one: composed op by op, and then held to the ops themselves on random images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,6 +21,7 @@ from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
 from snnir.interpreter.run import edge_lags
 from snnir.interpreter.stateless import STATELESS
+from snnir.kernels import Kernel, kernels_from
 from snnir.ops import Array, Constant, CubaLI, CubaLIF, Delay, Neuron, Op, Output, Shape, SpikingNeuron
 
 LINEAR_OPS: frozenset[type[Op]] = frozenset(kind for kind in STATELESS if kind.linear and kind is not Output)
@@ -50,13 +53,17 @@ class Population:
 class Projection:
     """`weight` (sources, targets), float64, from an input or a population to a population or an output.
 
-    `delay`: steps from a value at the source to its effect on the target, in the source network's own time.
+    `delay`: steps from a value at the source to its effect on the target, in the source network's own time. With a
+    `kernel` it is a convolution, and `weight` holds nothing (0, 0); `why` says why it is what it is, where that was a
+    choice.
     """
 
     source: str
     target: str
     delay: int
     weight: Array
+    kernel: Kernel | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +113,18 @@ class Reading:
         neurons: the ops that are populations; the chip's neurons can do them.
         room: what the chip holds, for networks whose matrices would be too large to look at.
         largest: elements of a matrix beyond which one is too large.
+        kernels: whether projections may be kernels. "never": matrices, and nothing is read of a network that has
+            populations too large for them. The others judge projection by projection: "matrix", matrices all; "conv",
+            kernels wherever there is one; "auto", kernels where matrices are large.
+        small: elements of a matrix beyond which "auto" prefers kernels between populations (from inputs, `largest`).
     """
 
     prefix: str
     neurons: tuple[type[Neuron], ...] = (SpikingNeuron,)
     room: str = ""
     largest: int = 1 << 26
+    kernels: Literal["never", "matrix", "auto", "conv"] = "never"
+    small: int = 1 << 22
 
 
 _read: WeakKeyDictionary[Graph, dict[Reading, Network]] = WeakKeyDictionary()
@@ -153,13 +166,14 @@ class _Reader:
         sizes = {**inputs, **{n: p.size for n, p in populations.items()}}
         complete = False
         largest = max(sizes[n] for n in sizes) if sizes else 0
-        if largest * max((p.size for p in populations.values()), default=0) > self.reading.largest:
+        together = largest * max((p.size for p in populations.values()), default=0)
+        if self.reading.kernels == "never" and together > self.reading.largest:
             where = max(sizes, key=lambda n: sizes[n])
             what = f"{sizes[where]} neurons or channels: too large to look at its connections"
             self.faults.append(Violation(f"{self.reading.prefix}-size", what, where, expected=self.reading.room))
         elif complete := self._prepared():
             for name in sizes:
-                found += self._projections(name, sizes[name])
+                found += self._of_source(name, sizes[name])
             constants = self._constants()
         position = {name: i for i, name in enumerate(graph.ops)}
         found.sort(key=lambda p: (position[p.target], position[p.source], p.delay))
@@ -212,16 +226,92 @@ class _Reader:
     def _feeder(self, name: str, port: str) -> str:
         return next(e.source for e in self.graph.incoming[name] if e.port == port)
 
+    # -- matrices or kernels ---------------------------------------------------------------------------------------
+
+    def _of_source(self, source: str, size: int) -> Iterator[Projection]:
+        """All projections from a source."""
+        reach = self._reach(source)
+        targets = {e.target for name in (source, *reach) for e in self.graph.outgoing[name]} & self.targets
+        mode = self.reading.kernels
+        if mode == "never":
+            yield from self._projections(source, size, targets)
+            return
+        pairs = {name: size * prod(self.graph.shapes[name]) for name in sorted(targets)}
+        most = self.reading.largest if source in self.graph.inputs else min(self.reading.small, self.reading.largest)
+        wanted = {name for name, n in pairs.items() if mode != "matrix" and (mode == "conv" or n > most)}
+        kernels, reasons = self._kernels(source, wanted) if wanted else ([], {})
+        yield from kernels
+        matrices = {name for name in targets if name not in wanted or name in reasons}
+        for name in sorted(matrices):
+            if pairs[name] > self.reading.largest:
+                self.faults.append(self._too_large(source, name, pairs[name], reasons.get(name, "")))
+        fits = {name for name in matrices if pairs[name] <= self.reading.largest}
+        for p in self._projections(source, size, fits) if fits else ():
+            yield replace(p, why=reasons.get(p.target, f"{pairs[p.target]} pairs of neurons are few"))
+
+    def _too_large(self, source: str, target: str, pairs: int, reason: str) -> Violation:
+        return Violation(
+            f"{self.reading.prefix}-size",
+            f"from {source} it is reached by a matrix of {pairs} weights" + (f", since {reason}" if reason else ""),
+            where=target,
+            expected=self.reading.room,
+            hint="make the layers smaller, or put neurons between the ops that are no convolution together",
+        )
+
+    def _kernels(self, source: str, targets: set[str]) -> tuple[list[Projection], dict[str, str]]:
+        """Kernels from `source` to those of `targets` that are reached by some alone; why the others are not."""
+        reasons: dict[str, str] = {}
+        found: list[Projection] = []
+        ends = kernels_from(self.graph, source, self._towards(source, targets), self.lags, self.order, self.delays)
+        for (target, delay), ways in ends.items():
+            if target not in targets:
+                continue
+            broken = [way for way in ways if isinstance(way, str)]
+            if broken:
+                reasons[target] = broken[0]
+                continue
+            kernels = [way for way in ways if not isinstance(way, str) and way.weight.any()]
+            found += [Projection(source, target, delay, np.zeros((0, 0)), kernel) for kernel in kernels]
+        found = [p for p in found if p.target not in reasons]
+        for target in self._differing(source, targets - set(reasons), found):
+            reasons[target] = "its ops, run on random images, give something else than the convolution they seem to be"
+        return [p for p in found if p.target not in reasons], reasons
+
+    def _differing(self, source: str, targets: set[str], found: list[Projection]) -> set[str]:
+        """The targets that two random images show to be reached otherwise than by `found`."""
+        images = np.random.default_rng(0).standard_normal((2, *self.graph.shapes[source]))
+        wanted = self._forward(source, images, self._towards(source, targets), targets)
+        for p in found:
+            if p.target in targets and p.kernel is not None:
+                geometry, weight = p.kernel.lowered()
+                got = geometry.apply(weight, images)
+                wanted[p.target, p.delay] = wanted.get((p.target, p.delay), 0.0) - got
+        scale = max((float(np.abs(p.kernel.weight).max()) for p in found if p.kernel is not None), default=1.0)
+        return {target for (target, _), left in wanted.items() if np.abs(left).max(initial=0.0) > 1e-9 * scale}
+
+    def _towards(self, source: str, targets: set[str]) -> set[str]:
+        """The ops between a source and some targets."""
+        reach = self._reach(source)
+        seen: set[str] = set()
+        open_ = [e.source for name in targets for e in self.graph.incoming[name]]
+        while open_:
+            name = open_.pop()
+            if name in reach and name not in seen:
+                seen.add(name)
+                open_ += [e.source for e in self.graph.incoming[name]]
+        return seen | (reach & targets)
+
     # -- unit vectors forward --------------------------------------------------------------------------------------
 
-    def _projections(self, source: str, size: int) -> Iterator[Projection]:
-        reach = self._reach(source)
+    def _projections(self, source: str, size: int, targets: set[str]) -> Iterator[Projection]:
+        """Matrices from a source to some targets."""
+        reach = self._towards(source, targets)
         widest = max((prod(self.graph.shapes[n]) for n in reach), default=1)
         rows = max(1, min(size, _ROWS // widest))
         parts: dict[tuple[str, int], list[tuple[int, Array]]] = {}
         for start in range(0, size, rows):
             unit = np.eye(size)[start : start + rows].reshape(-1, *self.graph.shapes[source])
-            for key, value in self._forward(source, unit, reach).items():
+            for key, value in self._forward(source, unit, reach, targets).items():
                 parts.setdefault(key, []).append((start, value))
         for (target, delay), blocks in parts.items():
             weight = np.zeros((size, blocks[0][1].shape[1]))
@@ -241,7 +331,7 @@ class _Reader:
                 open_ += [e.target for e in self.graph.outgoing[name]]
         return seen
 
-    def _forward(self, source: str, unit: Array, reach: set[str]) -> dict[tuple[str, int], Array]:
+    def _forward(self, source: str, unit: Array, reach: set[str], targets: set[str]) -> dict[tuple[str, int], Array]:
         """Where `unit` (N, *shape) arrives: (target, delay) -> (N, targets)."""
         arriving: dict[tuple[str, str], dict[int, Array]] = {}
         ends: dict[tuple[str, int], Array] = {}
@@ -250,7 +340,9 @@ class _Reader:
             for edge in self.graph.outgoing[name]:
                 lag = self.lags.get(edge, 0)
                 for delay, value in values.items():
-                    if edge.target in self.targets:
+                    if edge.target in self.targets and edge.target not in targets:
+                        continue
+                    if edge.target in targets:
                         key = (edge.target, delay + lag)
                         ends[key] = ends.get(key, 0) + value.reshape(len(unit), -1)
                     elif edge.target in reach:

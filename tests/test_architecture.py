@@ -19,6 +19,7 @@ FLOORS = (
     {"graph"},
     {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
+    {"kernels"},
     {"diffusion"},
     {"pipeline", "passes", "cost", "operations", "energy", "draw", "verify_passes", "projections", "lags"},
     {"doctor", "diff"},
@@ -27,7 +28,7 @@ FLOORS = (
     {"frontends", "backends", "models"},
     {"registry"},
     {"compiler", "artifact"},
-    {"validation"},
+    {"validation", "conformance"},
     {"cli"},
     {"__main__"},
 )
@@ -40,6 +41,7 @@ UPWARD = {
     ("target", "pipeline"),
     ("nn", "backends"),
     ("artifact", "compiler"),
+    ("conformance", "cli"),  # its own __main__
 }
 
 

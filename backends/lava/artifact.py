@@ -118,8 +118,8 @@ class LavaArtifact:
 
     @property
     def spiking(self) -> list[str]:
-        """The cells that spike, in order, without the driver."""
-        return [c.name for c in self.plan.cells if c.trace == "spikes" and c.name != DRIVER]
+        """The cells that spike, in order, without the driver and relays."""
+        return [c.name for c in self.plan.cells if c.trace == "spikes" and c.name != DRIVER and not c.relay]
 
     def population(self, name: str, run: LoihiRun) -> Array:
         """A population's spikes (T, B, *shape), put together from its cells."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.inputs import BITS, Code, codes, example
 from snnir.backends.lava.measure import measure
 from snnir.backends.lava.netx import unsayable
-from snnir.backends.lava.plan import Plan
-from snnir.backends.lava.planner import plan
+from snnir.backends.lava.plan import RELAY, Plan
+from snnir.backends.lava.planner import Conv, plan
 from snnir.backends.lava.quantise import assemble, quantise
 from snnir.backends.lava.report import describe
 from snnir.errors import CompileError, UsageError, Violation
@@ -37,6 +37,8 @@ class Options:
         weight_bits: with the sign: 16 by a coarse and a fine connection per matrix, 9 by one per sign, 8 by one.
         period: steps of a call, for networks that are called again and again: every neuron is reset when a call begins
             for it, so that a call may follow the other without a pause.
+        conv: "conv" for Lava's Conv wherever there is a convolution, "matrix" for matrices alone, "auto" for Conv where
+            a matrix would be large.
         netx: write `network.net`, too, which lava-dl's netx loads: for chains without biases, weights of 8 bits.
     """
 
@@ -46,6 +48,7 @@ class Options:
     threshold: int | None = None
     weight_bits: int = 16
     period: int | None = None
+    conv: Conv = "auto"
     netx: bool = False
 
     @classmethod
@@ -55,7 +58,7 @@ class Options:
         Raises:
             UsageError: an option that does not exist, or a value that it cannot have.
         """
-        names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period", "netx")
+        names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period", "conv", "netx")
         unknown = set(options) - {*names, "allow"}
         if unknown:
             there = ", ".join((*names, "allow"))
@@ -67,6 +70,8 @@ class Options:
                 raise UsageError(f"{name} is {value}, expected a whole number above 0")
         if found.weight_bits not in WEIGHT_BITS:
             raise UsageError(f"weight_bits is {found.weight_bits}, expected one of {', '.join(map(str, WEIGHT_BITS))}")
+        if found.conv not in get_args(Conv):
+            raise UsageError(f"conv is {found.conv!r}, expected one of {', '.join(get_args(Conv))}")
         if not isinstance(found.netx, bool):
             raise UsageError(f"netx is {found.netx}, expected true or false")
         return replace(found, weight_bits=8) if found.netx else found
@@ -79,10 +84,13 @@ def build(graph: Graph, options: Options) -> LavaArtifact:
         CompileError: ranges that do not fit, or calls that would run into one another.
         UsageError: a value that an option cannot have.
     """
-    layout = plan(graph)
+    layout = plan(graph, options.conv)
+    if layout.faults:
+        raise CompileError(layout.faults, title=f"the network does not fit with conv={options.conv}")
     if options.period is not None:
         _require_calls(layout)
     inputs = codes(graph, options.calibrate, options.input_bits, options.input_range)
+    _require_relays(layout, inputs)
     shown = example(graph, options.calibrate, inputs)
     caps: dict[str, float] = {}
     for attempt in range(_ATTEMPTS):
@@ -124,3 +132,21 @@ def _require_calls(layout: Plan) -> None:
         what = f"spikes of {late.source} act on later steps, and so one call would act on the next"
         fault = Violation("lava-period", what, late.target, hint="leave period out, and pause between calls")
         raise CompileError([fault], title="calls cannot follow one another without a pause")
+
+
+def _require_relays(layout: Plan, inputs: Mapping[str, Code]) -> None:
+    """Relays hand on spikes, not numbers."""
+    relays = {cell.name for cell in layout.cells if cell.relay}
+    faults = [
+        Violation(
+            "lava-size",
+            f"numbers of {wire.source} would have to wait in front of a convolution, and relays hand on spikes alone",
+            where=wire.target.partition(RELAY)[0],
+            expected="a smaller layer, which a matrix can reach",
+            hint="let spikes go in, or put neurons right behind the input",
+        )
+        for wire in layout.wires
+        if wire.target in relays and wire.source in inputs and inputs[wire.source].graded
+    ]
+    if faults:
+        raise CompileError(faults, title="the network does not fit Lava's Conv")

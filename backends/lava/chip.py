@@ -13,6 +13,7 @@ MAX_THRESHOLD = 2**17 - 1
 MAX_BIAS = 4095
 MAX_BIAS_EXP = 7
 MAX_DELAY = 62
+MAX_CONV = 127  # strides, paddings, kernels and the like of a convolution
 MAX_MIXED = 127  # pairs: mixed weights are even, -256..254
 MAX_SIGNED = 255  # of weights that all have one sign
 EXPONENTS = (-8, 7)

@@ -18,7 +18,7 @@ import numpy as np
 from snnir import __version__
 from snnir.backends.lava.netx import netx
 from snnir.ops import Array
-from snnir.simulators.loihi import source_files
+from snnir.simulators.loihi import Connection, source_files
 from snnir.target import Files
 
 if TYPE_CHECKING:
@@ -68,14 +68,20 @@ def network_arrays(artifact: LavaArtifact) -> dict[str, Array]:
             }
             for name, population in artifact.plan.network.populations.items()
         },
-        "sparse": [i for i, c in enumerate(spec.connections) if np.count_nonzero(c.weights) < _SPARSE * c.weights.size],
+        "sparse": [
+            i
+            for i, c in enumerate(spec.connections)
+            if isinstance(c, Connection) and np.count_nonzero(c.weights) < _SPARSE * c.weights.size
+        ],
     }
     return {"structure": np.array(json.dumps(structure)), **arrays}
 
 
 def _small(value: Array) -> Array:
-    """Weights, which are 9 bits and a sign, in 16 bits."""
-    return value.astype(np.int16) if value.ndim == 2 and value.dtype.kind == "i" else value
+    """Matrices, whose weights are 9 bits and a sign, in 16 bits; kernels, whose are up to 17, in 32."""
+    if value.dtype.kind != "i" or value.ndim not in (2, 4):
+        return value
+    return value.astype(np.int16 if value.ndim == 2 else np.int32)
 
 
 def readme(artifact: LavaArtifact) -> str:

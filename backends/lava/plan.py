@@ -1,8 +1,9 @@
 """Where a network's neurons go on Loihi, and when: cells, wires between them, and what outputs are read from.
 
 A *cell* is one Lava process of neurons: a population, or the part of one whose neurons share their decays (Lava's du
-and dv are one number per process). Everything linear between two cells is one *wire*, a matrix: it takes one step, and
-holds its spikes back for as many more as it takes for values that belong together to meet (`snnir.lags`).
+and dv are one number per process). Everything linear between two cells is one *wire*, a matrix or a convolution: it
+takes one step, and holds its spikes back for as many more as it takes for values that belong together to meet
+(`snnir.lags`). Lava's Conv cannot hold back: in front of one, *relays* hand spikes on, step by step.
 
 A network starts when its first input reaches a cell: `lag` steps after the run does. Until then constants must not act.
 Three ways, all exact:
@@ -20,12 +21,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from snnir.backends.lava.chip import UNITY
 from snnir.errors import Violation
+from snnir.kernels import Geometry
 from snnir.ops import Array
 from snnir.projections import Network
 
 DRIVER = "#driver"
+RELAY = "~"  # in the names of cells that hand on the spikes of another: "conv1~2" runs two steps later
 FORGET = UNITY - 1  # of du: a current that keeps nothing; of dv: a membrane that keeps a 4096th
 
 Trace = Literal["spikes", "u", "v"]
@@ -44,6 +49,7 @@ class Cell:
         gain: of what arrives, on the membrane or on the current.
         drive: constant of the membrane, relative to the level.
         lag: steps by which it runs late.
+        relay: whether it only hands on the spikes of another.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Cell:
     gain: Array
     drive: Array
     lag: int
+    relay: bool = False
 
     @property
     def size(self) -> int:
@@ -73,7 +80,9 @@ class Cell:
 class Wire:
     """`weight` (targets, sources), in thresholds of the target cell, from an input, a cell or the driver to a cell.
 
+    With a `geometry` it is a convolution, and `weight` (channels out, channels in / groups, height, width) its kernels.
     `delay`: steps beyond the one that every connection takes. `source_delay`: steps that it takes in the source.
+    `why`: why it is a matrix or a convolution, in words.
     """
 
     source: str
@@ -81,6 +90,20 @@ class Wire:
     weight: Array
     delay: int
     source_delay: int = 0
+    geometry: Geometry | None = None
+    why: str = ""
+
+    def apply(self, sent: Array) -> Array:
+        """What arrives at the targets, (n, targets), for `sent` (n, sources)."""
+        return sent @ self.weight.T if self.geometry is None else self.geometry.apply(self.weight, sent)
+
+    def sums(self, weight: Array) -> Array:
+        """What other weights of this shape give where everything sent is 1: (targets,)."""
+        return np.asarray(weight.sum(axis=1) if self.geometry is None else self.geometry.sums(weight))
+
+    def synapses(self, weight: Array) -> int:
+        """The synapses that weights of this shape make."""
+        return int(np.count_nonzero(weight)) if self.geometry is None else self.geometry.synapses(weight)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from snnir.backends.lava.chip import UNITY
+from snnir.backends.lava.convolutions import convolutions, relayed, selection
 from snnir.backends.lava.plan import DRIVER, FORGET, Cell, Plan, Read, Trace, Wire
 from snnir.discretise import Recurrence
 from snnir.errors import Violation
 from snnir.graph import Graph
+from snnir.kernels import NoKernel
 from snnir.lags import timing
 from snnir.ops import Array, Neuron, SpikingNeuron
 from snnir.projections import Network, Population, Projection, Reading, read_network
 from snnir.semantics import Semantics
 
-READING = Reading(
-    "lava",
-    neurons=(Neuron,),
-    room="at most 16.8 million pairs of neurons between two populations: convolutions become matrices",
-    largest=1 << 24,
-)
+Conv = Literal["auto", "matrix", "conv"]
+LARGEST = 1 << 24  # weights of a matrix
+READINGS: dict[Conv, Reading] = {
+    mode: Reading(
+        "lava",
+        neurons=(Neuron,),
+        room=f"at most {LARGEST} weights in a matrix" + ("" if mode == "matrix" else ", or what is one convolution"),
+        largest=LARGEST,
+        kernels=mode,
+    )
+    for mode in get_args(Conv)
+}
 
-_plans: WeakKeyDictionary[Graph, Plan] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Graph, dict[Conv, Plan]] = WeakKeyDictionary()
 
 
-def plan(graph: Graph) -> Plan:
-    """The layout of a sound graph, kept with it. Never raises for one that does not fit: the rules judge the plan."""
-    if graph not in _plans:
-        network = read_network(graph, READING)
+def plan(graph: Graph, conv: Conv = "auto") -> Plan:
+    """The layout of a sound graph, kept with it. Never raises for one that does not fit: the rules judge the plan.
+
+    `conv`: whether convolutions are Lava's Conv where they can be ("conv"), matrices ("matrix"), or Lava's where the
+    matrix would be large ("auto").
+    """
+    known = _plans.setdefault(graph, {})
+    if conv not in known:
+        network = read_network(graph, READINGS[conv])
         ready = network.complete and all(p.rule is not None for p in network.populations.values())
-        _plans[graph] = _Planner(network, graph.semantics).plan() if ready else Plan(network, faults=network.faults)
-    return _plans[graph]
+        known[conv] = _Planner(network, graph.semantics).plan() if ready else Plan(network, faults=network.faults)
+    return known[conv]
 
 
 def spiking(population: Population) -> bool:
@@ -59,11 +75,7 @@ class _Planner:
         self.timing = timing(
             tuple(network.inputs),
             (*network.populations, *self.readouts),
-            [
-                Projection(p.source, p.target, p.delay + self._late(p.target), p.weight)
-                for p in network.projections
-                if p.target in cells
-            ],
+            [replace(p, delay=p.delay + self._late(p.target)) for p in network.projections if p.target in cells],
             prefix="lava",
             input_lag=0,
             least=1,  # so that drivers, which need a step themselves, are in time for all
@@ -83,13 +95,20 @@ class _Planner:
         size = int(np.prod(self.network.outputs[name]))
         if name in self.network.constants or not all(p.source in self.network.populations for p in arriving):
             return None
-        stacked = np.concatenate([*(p.weight for p in arriving), np.zeros((1, size))])
-        if not (np.isin(stacked, (0, 1)).all() and (stacked.sum(axis=0) == 1).all()):
-            return None
         if len({spiking(self.network.populations[p.source]) for p in arriving}) > 1:
             return None
-        places = [(p, i) for p in arriving for i in range(len(p.weight))]
-        return tuple(places[i] for i in stacked.argmax(axis=0).tolist())
+        which, index = np.zeros((2, size), int)
+        found = np.zeros(size)
+        for k, p in enumerate(arriving):
+            selected = selection(p, self.network.size(p.source))
+            if selected is None:
+                return None
+            count, neuron = selected
+            found += count
+            which, index = np.where(count > 0, k, which), np.where(count > 0, neuron, index)
+        if not (found == 1).all():
+            return None
+        return tuple((arriving[k], i) for k, i in zip(which.tolist(), index.tolist(), strict=True))
 
     def _check_membranes(self) -> None:
         """Membranes can be read, but not sent."""
@@ -118,7 +137,7 @@ class _Planner:
         self.lags = {name: lag for name, lag in self.timing.lags.items() if name not in self.network.inputs}
         cells = [*(c for n in self.network.populations for c in self._cells(n)), *map(self._readout, self.readouts)]
         self.of = {name: [c for c in cells if c.source == name] for name in (*self.network.populations, *self.readouts)}
-        wires = list(self._wires())
+        wires = relayed(list(self._wires()), cells)
         bias, driven, resets = self._constants(cells, wires)
         if driven:
             cells.append(_driver())
@@ -175,13 +194,36 @@ class _Planner:
 
     def _wires(self) -> Iterator[Wire]:
         for p in self.timing.projections:
-            sources = [(c.name, c.ids) for c in self.of[p.source]] if p.source in self.of else [(p.source, None)]
-            for cell in self.of[p.target]:
-                scaled = (p.weight[:, cell.ids] * (cell.gain / cell.unit)).T
-                for name, ids in sources:
-                    weight = scaled if ids is None else scaled[:, ids]
-                    if weight.any():
-                        yield Wire(name, cell.name, weight, self.timing.slack(p), p.delay)
+            if p.kernel is None:
+                yield from self._matrices(p)
+                continue
+            pairs = prod(p.kernel.source) * prod(p.kernel.target)
+            try:
+                if p.source in self.network.inputs and self.timing.slack(p) and pairs <= LARGEST:
+                    raise NoKernel("Lava's Conv has no delays, and relays in front of it would hand on no numbers")
+                for wire in convolutions(p.kernel, self._parts(p.source), self.of[p.target]):
+                    yield replace(wire, delay=self.timing.slack(p), source_delay=p.delay)
+            except NoKernel as reason:
+                if pairs <= LARGEST:
+                    geometry, weight = p.kernel.lowered()
+                    yield from self._matrices(replace(p, weight=geometry.matrix(weight), why=str(reason)))
+                    continue
+                what = f"from {p.source} it is reached by a matrix of {pairs} weights, since {reason}"
+                hint = "make the layers smaller, or let the neurons of a channel share thresholds and time constants"
+                self.faults.append(Violation("lava-size", what, p.target, expected=READINGS["auto"].room, hint=hint))
+
+    def _parts(self, source: str) -> list[tuple[str, Array | None]]:
+        """The cells of a source, and which of its neurons they are; an input is one, of all."""
+        parts = [(c.name, c.ids) for c in self.of.get(source, ())]
+        return [*parts] or [(source, None)]
+
+    def _matrices(self, p: Projection) -> Iterator[Wire]:
+        for cell in self.of[p.target]:
+            scaled = (p.weight[:, cell.ids] * (cell.gain / cell.unit)).T
+            for name, ids in self._parts(p.source):
+                weight = scaled if ids is None else scaled[:, ids]
+                if weight.any():
+                    yield Wire(name, cell.name, weight, self.timing.slack(p), p.delay, why=p.why)
 
     def _read(self, name: str) -> Read:
         found = self.direct[name]

@@ -35,7 +35,7 @@ from snnir.backends.lava.plan import DRIVER, Cell, Plan, Wire
 from snnir.backends.lava.ways import Way, arriving, connections_of, ways_of
 from snnir.errors import CompileError, Violation
 from snnir.ops import Array
-from snnir.simulators.loihi import Connection, LoihiSpec, Population, largest_currents
+from snnir.simulators.loihi import Connection, Convolution, LoihiSpec, Population, largest_currents
 
 MOST = 8192.0  # units of a threshold beyond which precision hardly grows
 ENOUGH = 4096.0  # units of a threshold that are not given up to keep membranes from being cut off far below
@@ -63,7 +63,7 @@ class Quantised:
     vth: int
     bias_mant: Array
     bias_exp: int
-    connections: tuple[Connection, ...]
+    connections: tuple[Connection | Convolution, ...]
     weights: int
     lost: int
     weight_error: float
@@ -186,7 +186,7 @@ def _quantised(
             _refuse(cell, top, LEAST)
         scale = _scale(cell, ways, min(cap, _wanted(cell, ways, bias, min(top.values()))))
     mant, exp = _mantissa(bias * scale * ALIGN)
-    connections: list[Connection] = []
+    connections: list[Connection | Convolution] = []
     total, error, power, lost = 0, 0.0, 0.0, 0
     for way in ways:
         made, got = connections_of(way, scale)
@@ -196,10 +196,10 @@ def _quantised(
             raise CompileError([Violation("lava-range", what, cell.source, hint=hint)])
         connections += made
         there = way.weight != 0
-        total += int(there.sum())
-        lost += int((there & (got == 0)).sum())
-        error += float(((got - way.weight) ** 2).sum())
-        power += float((way.weight**2).sum())
+        total += way.wire.synapses(there)
+        lost += way.wire.synapses(there & (got == 0))
+        error += float(way.wire.sums((got - way.weight) ** 2).sum())
+        power += way.power
     current = arriving(ways) * scale * ALIGN * UNITY / (cell.du + 1)
     leak = cell.dv / UNITY
     deepest = (current + np.abs(bias) * scale * ALIGN) / leak if leak else np.where(current > 0, np.inf, 0.0)
@@ -247,7 +247,7 @@ def _wanted(cell: Cell, ways: Sequence[Way], bias: Array, top: float) -> float:
         return min(top, max(whole * _MARGIN, min(finest, ENOUGH)))
     if not ways:
         return min(top, MOST)
-    main = max(ways, key=lambda way: float((way.weight**2).sum()))
+    main = max(ways, key=lambda way: way.power)
     most = max(MOST, main.limit / main.largest)  # weights far below the threshold need more to be there at all
     return min(top, most, max(whole, ENOUGH, most if most > MOST else 0.0))
 
@@ -256,14 +256,14 @@ def _scale(cell: Cell, ways: Sequence[Way], top: float) -> float:
     """The V in the octave below `top` that rounds the weights best."""
     if not ways:
         return float(2.0 ** np.floor(np.log2(top)))
-    main = max(ways, key=lambda way: float((way.weight**2).sum()))
+    main = max(ways, key=lambda way: way.power)
     rng = np.random.default_rng(0)
     samples = []
     for way in ways:
         values = way.weight[way.weight != 0]
         if len(values) > _SAMPLE:
             values = rng.choice(values, _SAMPLE, replace=False)
-        samples.append((way, values, float((way.weight != 0).sum()) / len(values)))
+        samples.append((way, values, way.power / max(float((values**2).sum()), 1e-300)))
     whole = [n * 2.0 ** np.floor(np.log2(top * main.largest / n)) / main.largest for n in range(64, 128)]
     if cell.trace == "spikes":
         whole.append(2.0 ** np.floor(np.log2(top)))

@@ -9,9 +9,10 @@ import numpy as np
 
 from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.chip import ALIGN, STATE_LIMIT, UNITY
-from snnir.backends.lava.plan import DRIVER
+from snnir.backends.lava.plan import DRIVER, Wire
 from snnir.backends.lava.quantise import ENOUGH, Quantised
 from snnir.ops import Array
+from snnir.simulators.loihi import Connection, Convolution, synapse_count
 
 _GIVES = {"spikes": "spikes", "u": "currents, read by the host", "v": "membranes, read by the host"}
 _COARSE = 0.02  # relative error of a time constant, or of weights, that is worth a note
@@ -21,22 +22,51 @@ def describe(artifact: LavaArtifact, measured: Mapping[str, Any]) -> dict[str, A
     """The whole report."""
     spec, plan = artifact.spec, artifact.plan
     dt = artifact.graph.semantics.dt or 0.0
-    populations = {q.cell.name: _cell(q, dt) for q in artifact.cells if q.cell.name != DRIVER}
+    populations = {q.cell.name: _cell(q, dt) for q in artifact.cells if q.cell.name != DRIVER and not q.cell.relay}
     return {
         "arithmetic": "Lava 0.10 (lava-nc), fixed_pt models: Loihi's integers",
         "used": {
             "processes_of_neurons": len(spec.populations),
             "neurons": sum(p.size for p in spec.populations),
             "connections": len(spec.connections),
-            "synapses": sum(int(np.count_nonzero(c.weights)) for q in artifact.cells for c in q.connections),
+            "convolutions": sum(isinstance(c, Convolution) for c in spec.connections),
+            "synapses": sum(_synapses(c) for c in spec.connections),
             "longest_delay": max((wire.delay for wire in plan.wires), default=0),
         },
         "lags": dict(plan.lags),
         "inputs": [code.to_json() for code in artifact.codes.values()],
         "populations": populations,
+        "projections": [_wire(wire) for wire in plan.wires],
         "measured": dict(measured),
         "approximations": [v.to_json() for v in plan.slow_loops],
         "notes": list(_notes(artifact, populations)),
+    }
+
+
+def _synapses(connection: Connection | Convolution) -> int:
+    """The synapses of a connection; those of a convolution, one per kernel weight and place where it acts."""
+    if isinstance(connection, Connection):
+        return int(np.count_nonzero(connection.weights))
+    return synapse_count(connection)
+
+
+def _wire(wire: Wire) -> dict[str, Any]:
+    """How one projection is written, and why."""
+    found: dict[str, Any] = {"from": wire.source, "to": wire.target, "delay": wire.delay}
+    if wire.geometry is None:
+        return found | {"as": "matrix", "shape": list(wire.weight.shape), "why": wire.why}
+    g = wire.geometry
+    return found | {
+        "as": "Conv",
+        "kernels": list(wire.weight.shape),
+        "source": list(g.source),
+        "target": list(g.target),
+        "stride": list(g.stride),
+        "padding": list(g.padding),
+        "dilation": list(g.dilation),
+        "groups": g.groups,
+        "phases": list(g.phases),
+        "why": wire.why,
     }
 
 
@@ -91,6 +121,16 @@ def _number(value: float) -> float | None:
 def _notes(artifact: LavaArtifact, populations: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What a reader should know, in words."""
     yield from artifact.plan.notes
+    convolutions = [wire for wire in artifact.plan.wires if wire.geometry is not None]
+    relays = sum(cell.relay for cell in artifact.plan.cells)
+    if convolutions:
+        yield (
+            f"{len(convolutions) - relays} of {len(artifact.plan.wires) - relays} projections are Lava's Conv, whose "
+            "integers are q 2^k written out, since it knows no exponents; the others are matrices"
+        )
+    if relays:
+        neurons = sum(cell.size for cell in artifact.plan.cells if cell.relay)
+        yield f"{relays} relays ({neurons} neurons) hold spikes back in front of convolutions, a step each"
     for name, code in ((c.name, c) for c in artifact.codes.values()):
         if code.graded and code.scale != 1.0:
             limit = code.peak / code.scale

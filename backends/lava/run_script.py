@@ -51,6 +51,8 @@ def run_sample(spec: dict[str, Any], structure: dict[str, Any], inputs: dict[str
         ports[connection["source"]].connect(made.s_in)
         made.a_out.connect(neurons[connection["target"]].a_in)
         alive.append(made)
+    for _, convolution in sorted(items["convolutions"].items()):
+        alive.append(convolved(convolution, ports[convolution["source"]], neurons[convolution["target"]].a_in))
     reads = {(out["trace"], name) for out in structure["outputs"] for name in out["cells"]}
     wanted = sorted({*(("spikes", name) for name in structure["spiking"]), *reads})
     monitors = {}
@@ -72,7 +74,7 @@ def run_sample(spec: dict[str, Any], structure: dict[str, Any], inputs: dict[str
 
 def grouped(spec: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
     """`populations.3.vth` and the like, by group and number."""
-    items: dict[str, dict[int, dict[str, Any]]] = {"populations": {}, "connections": {}}
+    items: dict[str, dict[int, dict[str, Any]]] = {"populations": {}, "connections": {}, "convolutions": {}}
     for key, value in spec.items():
         group, _, rest = key.partition(".")
         index, _, name = rest.partition(".")
@@ -112,6 +114,28 @@ def synapses_of(connection: dict[str, Any], sparse: bool) -> Any:
         return DelayDense(weights=weights, delays=delays, **settings)
     held = csr_matrix(np.where(weights != 0, delays, 0))
     return DelaySparse(weights=csr_matrix(weights), delays=held, **settings)
+
+
+def convolved(convolution: dict[str, Any], source: Any, target: Any) -> Any:
+    """Conv between two ports whose neurons are numbered by channel, Y and X; Lava's counts X, Y, channel.
+
+    Phases are planes that hold some pixels of a channel each: their axes go between those of the image.
+    """
+    from lava.proc.conv.process import Conv
+
+    numbers = {name: tuple(convolution[name].tolist()) for name in ("input_shape", "stride", "padding", "dilation")}
+    made = Conv(
+        weight=convolution["weights"].astype(int),
+        groups=convolution["groups"],
+        num_message_bits=24 if convolution["graded"] else 0,
+        **numbers,
+    )
+    x, y, channels = made.output_shape
+    phase_x, phase_y = convolution["phases"].tolist()
+    parts = (int(x), int(y), channels // (phase_x * phase_y), phase_y, phase_x)
+    source.reshape(numbers["input_shape"][::-1]).transpose((2, 1, 0)).connect(made.s_in)
+    made.a_out.reshape(parts).transpose((2, 1, 3, 0, 4)).flatten().connect(target)
+    return made
 
 
 def main() -> None:

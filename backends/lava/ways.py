@@ -11,8 +11,9 @@ import numpy as np
 from snnir.backends.lava.chip import EXPONENTS, MAX_MIXED, MAX_SIGNED
 from snnir.backends.lava.inputs import Code
 from snnir.backends.lava.plan import DRIVER, Wire
+from snnir.kernels import Geometry
 from snnir.ops import Array
-from snnir.simulators.loihi import Connection
+from snnir.simulators.loihi import Connection, Convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +42,15 @@ class Way:
         return float(np.abs(self.weight).max())
 
     @cached_property
+    def power(self) -> float:
+        """The sum of squares over all synapses."""
+        return float(self.wire.sums(self.weight**2).sum())
+
+    @cached_property
     def shifts(self) -> tuple[int, int]:
-        """The least and the largest k."""
+        """The least and the largest k. Lava's Conv knows no exponents: its integers are q 2^k, and k is not below 0."""
         low, high = (e + self.mixed for e in EXPONENTS)
-        return (low if self.graded else 0), high
+        return (low if self.graded and self.wire.geometry is None else 0), high
 
     def shift(self, scale: float) -> int:
         """The least k that holds the largest weight."""
@@ -71,16 +77,16 @@ def arriving(ways: Sequence[Way]) -> Array:
     """Thresholds that arrive at each neuron in one step at most, one way or the other."""
     if not ways:
         return np.zeros(1)
-    both = np.zeros((2, len(ways[0].weight)))
+    both: Array = np.zeros((2, 1))
     for way in ways:
-        up, down = np.maximum(way.weight, 0).sum(axis=1), np.maximum(-way.weight, 0).sum(axis=1)
-        both += way.peak * (np.stack([up + down, up + down]) if way.graded else np.stack([up, down]))
+        up, down = way.wire.sums(np.maximum(way.weight, 0)), way.wire.sums(np.maximum(-way.weight, 0))
+        both = both + way.peak * (np.stack([up + down, up + down]) if way.graded else np.stack([up, down]))
     return np.asarray(both.max(axis=0))
 
 
-def connections_of(way: Way, scale: float) -> tuple[list[Connection], Array]:
+def connections_of(way: Way, scale: float) -> tuple[list[Connection | Convolution], Array]:
     """A wire in integers, and the weights that act, in thresholds."""
-    made: list[Connection] = []
+    made: list[Connection | Convolution] = []
     got = np.zeros_like(way.weight)
     for _ in range(way.parts):
         left = way.weight - got
@@ -91,6 +97,9 @@ def connections_of(way: Way, scale: float) -> tuple[list[Connection], Array]:
         if not q.any():
             break
         got = got + q * (2.0**k / scale)
+        if way.wire.geometry is not None:
+            made.append(_convolution(way, way.wire.geometry, q * 2.0**k))
+            continue
         made.append(
             Connection(
                 source=way.wire.source,
@@ -102,3 +111,21 @@ def connections_of(way: Way, scale: float) -> tuple[list[Connection], Array]:
             )
         )
     return made, got
+
+
+def _convolution(way: Way, geometry: Geometry, weights: Array) -> Convolution:
+    """Lava's Conv: X is the width; kernels are turned around, and their channels come last."""
+    _, height, width = geometry.source
+    return Convolution(
+        source=way.wire.source,
+        target=way.wire.target,
+        weights=weights[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(int),
+        input_shape=(width, height, geometry.source[0]),
+        stride=geometry.stride[::-1],
+        padding=geometry.padding[::-1],
+        dilation=geometry.dilation[::-1],
+        groups=geometry.groups,
+        graded=way.graded,
+        layout="cyx",
+        phases=geometry.phases[::-1],
+    )

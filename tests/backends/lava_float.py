@@ -36,7 +36,7 @@ def run_floats(
             u *= c.decay_syn
             for w in plan.wires:
                 if w.target == c.name and t - 1 - w.delay >= 0:
-                    u += sent[w.source][t - 1 - w.delay] @ w.weight.T
+                    u += w.apply(sent[w.source][t - 1 - w.delay])
             v *= c.decay
             v += u + plan.bias.get(c.name, 0.0)
             if c.trace == "spikes":

@@ -299,6 +299,7 @@ def test_ranges_that_do_not_fit_are_refused_with_their_reason() -> None:
         ({"input_bits": 40}, "input_bits is 40"),
         ({"input_range": -1.0}, "input_range is -1.0"),
         ({"period": 0}, "period is 0"),
+        ({"conv": "lava"}, "conv is 'lava', expected one of auto, matrix, conv"),
     ],
 )
 def test_options_that_cannot_be(option: dict[str, Any], message: str) -> None:
@@ -388,14 +389,6 @@ def test_a_denoiser_runs_on_integers() -> None:
     assert got.shape == want.shape
     assert result.report["measured"]["count_error_by_population"]["down.neurons1"] < 0.05
     assert np.sqrt(((got - want) ** 2).mean() / (want**2).mean()) < 0.35
-
-
-def test_layers_too_large_for_matrices_are_refused_before_any_is_made() -> None:
-    one = np.ones(())
-    layer = LIF(tau=5 * DT * one, r=one, v_threshold=one)
-    conv = Conv2d(weight=np.ones((1, 1, 3, 3)), bias=np.zeros(1), padding=1)
-    graph = chain(("in", Input(shape=(1, 80, 80))), ("c", conv), ("n", layer), ("out", Output()), semantics=HARD)
-    assert "6400 neurons or channels: too large" in broken(graph)["lava-size"]
 
 
 def test_a_netx_file_on_request() -> None:

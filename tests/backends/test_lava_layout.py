@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from snnir.backends.lava import LAVA
 from snnir.backends.lava.plan import DRIVER
-from snnir.backends.lava.planner import plan
+from snnir.backends.lava.planner import Conv, plan
 from snnir.graph import Edge, Graph
 from snnir.interpreter import interpret
 from snnir.ops import (
@@ -41,9 +41,9 @@ HARD = Semantics(dt=DT)
 KINDS = (IF, LIF, CubaLIF, LI, CubaLI, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Delay)
 
 
-def compare(graph: Graph, x: dict[str, Array]) -> int:
+def compare(graph: Graph, x: dict[str, Array], conv: Conv = "auto") -> int:
     """Asserts that every population and output is the interpreter's, `lags` steps later; gives the spikes compared."""
-    found = plan(graph)
+    found = plan(graph, conv)
     late = max([0, *found.lags.values()])
     steps = next(iter(x.values())).shape[0]
     longer = {n: np.concatenate([v, np.zeros((late, *v.shape[1:]))]) for n, v in x.items()}
@@ -66,17 +66,18 @@ def compare(graph: Graph, x: dict[str, Array]) -> int:
     st.sampled_from([">", ">="]),
     st.sampled_from(["synapse-first", "membrane-first"]),
     st.booleans(),
+    st.sampled_from(["conv", "conv", "matrix"]),
     st.integers(0, 99),
 )
 def test_random_networks_keep_their_meaning(
-    graph: Graph, latency: int, comparison: str, order: str, early: bool, seed: int
+    graph: Graph, latency: int, comparison: str, order: str, early: bool, conv: Conv, seed: int
 ) -> None:
     own = graph.semantics.with_(
         latency_neuron=latency, comparison=comparison, order=order, recurrent_bias_at_start=early
     )
     lowered = run_pipeline(Graph(graph.ops, graph.edges, own), LAVA.pipeline(graph, {}))
     assume(not LAVA.target.check(lowered))
-    compare(lowered, inputs_for(lowered, T=8, rng=seed))
+    compare(lowered, inputs_for(lowered, T=8, rng=seed), conv)
 
 
 def everything(rng: np.random.Generator, semantics: Semantics = HARD, loose: bool = True) -> Graph:

@@ -27,7 +27,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from snnir.simulators.loihi.bounds import largest_currents
-from snnir.simulators.loihi.convolution import Convolution
+from snnir.simulators.loihi.convolution import Convolution, synapse_count
 from snnir.simulators.loihi.network import Connection, LoihiSpec, Population
 from snnir.simulators.loihi.ranges import CURRENT_LIMIT, MAX_DELAY, MAX_THRESHOLD, SIGN_MODES
 from snnir.simulators.loihi.run import LoihiRun, simulate
@@ -47,6 +47,7 @@ __all__ = [
     "largest_currents",
     "simulate",
     "source_files",
+    "synapse_count",
 ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from snnir.simulators.loihi.ranges import INT8_MAX, INT32, Array, integers, out_of
 
+LAYOUTS = ("xyc", "cyx")
 _COLUMNS = 2**20  # values gathered at a time for one matrix product
 
 
@@ -21,9 +22,13 @@ class Convolution:
     exponent, no clipping and no truncation to weight bits: Lava's model takes these parameters and ignores them. The
     kernel is flipped in x and y: of PyTorch's weights, `w[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)`.
 
-    `input_shape` (X, Y, channels in) of the source, whose neurons are numbered in C order of it; the target's neurons
-    likewise in C order of `output_shape`. `stride`, `padding`, `dilation`: an integer or a pair (x, y). `graded`
-    multiplies by the value that arrives; otherwise anything but 0 is one spike. Like every connection it takes a step.
+    `input_shape` (X, Y, channels in) of the source. With `layout` "xyc" its neurons are numbered in C order of it, and
+    the target's likewise in C order of `output_shape`; with "cyx" in that of (channel, Y, X), as in PyTorch (in Lava,
+    ports transposed). `stride`, `padding`, `dilation`: an integer or a pair (x, y). `graded` multiplies by the value
+    that arrives; otherwise anything but 0 is one spike. Like every connection it takes a step.
+
+    `phases` (x, y), of "cyx" alone, are of one image each: channel c * phases + a * x + b of the output at (i, j) is
+    the target's channel c at row y * i + a, column x * j + b (PyTorch's PixelShuffle; in Lava, a reshaped port).
 
     A sum beyond 24 bits wraps into -2**23..2**23 - 1; one beyond 32 bits becomes 0, as Lava's cast of it to int32 gives
     -2**31 (on x86). Lava keeps strides and the like in int8 and, beyond 127, goes on with other numbers or stops
@@ -39,11 +44,13 @@ class Convolution:
     dilation: Any = (1, 1)
     groups: int = 1
     graded: bool = False
+    layout: str = "xyc"
+    phases: Any = (1, 1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", integers(self.weights))
         object.__setattr__(self, "input_shape", tuple(int(n) for n in self.input_shape))
-        for name in ("stride", "padding", "dilation"):
+        for name in ("stride", "padding", "dilation", "phases"):
             x, y = np.broadcast_to(getattr(self, name), 2).tolist()
             object.__setattr__(self, name, (int(x), int(y)))
 
@@ -90,10 +97,15 @@ class Convolution:
             ("padding", 0, self.padding),
             ("dilation", 1, self.dilation),
             ("groups", 1, (self.groups,)),
+            ("phases", 1, self.phases),
         ):
             if min(values) < low or max(values) > INT8_MAX:
                 yield f"{where}: {name} is {', '.join(map(str, values))}, allowed {low}..{INT8_MAX}"
         channels, out = self.input_shape[2], self.weights.shape[0]
+        if self.layout not in LAYOUTS or (self.layout == "xyc" and self.phases != (1, 1)):
+            yield f"{where}: layout is {self.layout!r} with phases {self.phases}, expected 'xyc' with 1, or 'cyx'"
+        if min(self.phases) >= 1 and out % (self.phases[0] * self.phases[1]):
+            yield f"{where}: {out} channels out are no multiple of the {self.phases[0] * self.phases[1]} phases"
         if self.groups >= 1 and (channels % self.groups or out % self.groups):
             yield f"{where}: {channels} channels in and {out} out cannot be split into {self.groups} groups"
         elif self.groups >= 1 and self.weights.shape[3] != channels // self.groups:
@@ -101,6 +113,12 @@ class Convolution:
                 f"{where}: weights have shape {self.weights.shape}, expected {channels // self.groups} as the last "
                 f"({channels} channels in {self.groups} groups)"
             )
+
+
+def synapse_count(convolution: Convolution) -> int:
+    """The synapses that a convolution is: per output, the weights that are not 0 and lie on the source."""
+    ones = np.ones((1, int(np.prod(convolution.input_shape))))
+    return int(convolve(convolution, (convolution.weights != 0).astype(np.float64), ones).sum())
 
 
 def convolve(convolution: Convolution, weights: Array, values: Array) -> Array:
@@ -118,14 +136,21 @@ def convolve(convolution: Convolution, weights: Array, values: Array) -> Array:
         columns = windows.reshape(c.groups, -1, kernel.shape[1])
         sums = columns @ kernel
         found[start : start + at_once] = np.moveaxis(sums, 0, 1).reshape(-1, out_x, out_y, c.groups, kernel.shape[2])
-    return found.reshape(len(values), -1)
+    if c.layout == "xyc":
+        return found.reshape(len(values), -1)
+    parts = found.reshape(len(values), out_x, out_y, -1, c.phases[1], c.phases[0])
+    return np.ascontiguousarray(parts.transpose(0, 3, 2, 4, 1, 5)).reshape(len(values), -1)
 
 
 def _windows(c: Convolution, values: Array) -> Array:
     """What each output sees of `values` (n, n_source): (groups, n, X, Y, kernel x, kernel y, channels in / groups)."""
     x, y, channels = c.input_shape
     (pad_x, pad_y), (step_x, step_y), (far_x, far_y) = c.padding, c.stride, c.dilation
-    padded = np.pad(values.reshape(-1, x, y, channels), ((0, 0), (pad_x, pad_x), (pad_y, pad_y), (0, 0)))
+    if c.layout == "xyc":
+        images = values.reshape(-1, x, y, channels)
+    else:
+        images = values.reshape(-1, channels, y, x).transpose(0, 3, 2, 1)
+    padded = np.pad(images, ((0, 0), (pad_x, pad_x), (pad_y, pad_y), (0, 0)))
     sample, row, column, channel = padded.strides
     per_group = channels // c.groups
     return np.lib.stride_tricks.as_strided(
