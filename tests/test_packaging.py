@@ -40,6 +40,8 @@ def test_wheel_holds_every_part_under_one_name(wheel: Path) -> None:
         "frontends/nir_file.py",
         "backends/xylo/__init__.py",
         "models/__init__.py",
+        "conformance/cases/manifest.json",
+        "conformance/cases/lif.nir",
         "cli.py",
     ):
         assert f"snnir/{part}" in names or f"snnir/{part.removesuffix('.py')}/__init__.py" in names

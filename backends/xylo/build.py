@@ -201,8 +201,11 @@ def _judge(layout: Plan, candidate: _Candidate, lessons: Mapping[str, Lesson], e
             first = layout.outputs[name]
             got = run.spikes[:, :, first : first + lesson.wanted.shape[2]]
         else:
-            got = run.spikes_hidden[:, :, layout.block_of[name].ids]
+            ids = layout.block_of[name].ids
+            got = run.spikes_hidden[:, :, ids]
             several += int((got > 1).sum())
+            if layout.relayed and lesson.wanted.max(initial=0.0) > 1:  # output neurons repeat one spike per step
+                got = np.where(np.isin(ids, layout.tapped), np.minimum(got, 1), got)
         errors[name] = count_error(got[lag:], lesson.wanted[: len(lesson.wanted) - lag])
     full = [np.abs(x.astype(np.int32)) >= 32767 for x in (run.v_hidden, run.i_hidden)]
     return {

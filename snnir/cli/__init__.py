@@ -16,6 +16,7 @@ import click
 from snnir import __version__
 from snnir.cli.common import HELP_NAMES, State, debug_option
 from snnir.cli.compile import compile_command
+from snnir.cli.conformance import conformance_command
 from snnir.cli.diff import diff_command
 from snnir.cli.doctor import doctor_command
 from snnir.cli.failure import explain, finish_output
@@ -42,6 +43,7 @@ def cli() -> None:
 for command in (
     compile_command,
     validate_command,
+    conformance_command,
     inspect_command,
     diff_command,
     doctor_command,

@@ -1,0 +1,528 @@
+"""The cases of the group 'core': NIR's equations in a forward Euler step, one thing each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snnir import ops
+from snnir.graph import Edge, Graph
+from snnir.semantics import NIR_SEMANTICS
+from tests.conformance.parts import (
+    STEP,
+    affine,
+    case,
+    cubalif,
+    currents,
+    full,
+    if_,
+    later,
+    li,
+    lif,
+    line,
+    linear,
+    means,
+    net,
+    replaced,
+    sets,
+    silence,
+    skipping,
+    spikes,
+    weights,
+    without,
+)
+
+Rng = np.random.Generator
+
+# -- one membrane ----------------------------------------------------------------------------------------------------
+
+
+@case(
+    "lif",
+    "Euler step of a leaky membrane, spike and reset in the same step",
+    {
+        "decay by e^(-dt/tau) for 1 - dt/tau": means(decay="exponential"),
+        "the spike's threshold is subtracted, v is not set to v_reset": means(reset="subtract"),
+        "the input is not multiplied by dt/tau": means(gain="unit"),
+    },
+)
+def _lif(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, r=3.0, threshold=0.875))
+
+
+@case("lif-r", "r multiplies the input of a LIF", {"r is ignored": sets("lif", r=1.0)})
+def _lif_r(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3, low=0.0, high=2.0), lif=lif(3, r=[4.0, 2.0, 6.0], threshold=1.1875))
+
+
+@case(
+    "lif-heterogeneous",
+    "tau and v_threshold differ from neuron to neuron",
+    {
+        "one tau for all neurons: the first's": sets("lif", tau=lambda tau: tau[0]),
+        "one tau for all neurons: the mean": sets("lif", tau=lambda tau: tau.mean()),
+        "one threshold for all neurons: the first's": sets("lif", v_threshold=lambda v: v[0]),
+    },
+)
+def _heterogeneous(rng: Rng) -> Graph:
+    fields: Any = {"tau": [2.0, 4.0, 16.0, 8.0], "r": 4.0, "threshold": [0.5625, 1.1875, 0.8125, 1.5625]}
+    return line(4, 4, fc=linear(rng, 4, 4, low=-0.25), lif=lif(4, **fields))
+
+
+@case(
+    "lif-v-leak",
+    "the membrane leaks to v_leak, which is not 0, and starts there",
+    {
+        "v_leak is ignored": sets("lif", v_leak=0.0),
+        "the membrane starts at 0": means(start="zero"),
+        "v_leak is also multiplied by r": sets("lif", v_leak=lambda v: v * 3),
+    },
+    stimulus=lambda rng, graph: spikes(rng, graph, rate=0.25),
+)
+def _v_leak(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, r=3.0, leak=[0.75, -0.5, 0.375], threshold=0.96875))
+
+
+@case(
+    "lif-v-reset",
+    "a spike sets the membrane to v_reset, which is not 0",
+    {
+        "the membrane is reset to 0": sets("lif", v_reset=0.0),
+        "the threshold is subtracted": means(reset="subtract"),
+    },
+)
+def _v_reset(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3, low=0.0), lif=lif(3, reset=[-0.5, 0.25, -1.0], threshold=0.96875))
+
+
+@case(
+    "lif-on-threshold",
+    "a membrane that equals its threshold exactly gives no spike: v > v_threshold",
+    {"a spike already where v = v_threshold": means(comparison=">=")},
+    on_threshold=True,
+    stimulus=lambda rng, graph: spikes(rng, graph, rate=0.7),
+)
+def _on_threshold(rng: Rng) -> Graph:
+    weight = np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.5, 0.0, 0.5], [0.75, 0.0, 0.25, 0.25]], np.float32)
+    return line(4, 3, fc=ops.Linear(weight=weight), lif=lif(3, tau=2.0))
+
+
+@case(
+    "lif-inhibition",
+    "membranes go below v_reset and v_leak; nothing bounds them",
+    {
+        "membranes stop at 0": means(membrane_floor=0.0),
+        "membranes stop at -1": means(membrane_floor=-1.0),
+        "negative inputs count as 0": sets("fc", weight=lambda w: np.maximum(w, 0)),
+    },
+)
+def _inhibition(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3, low=-1.5, high=1.5), lif=lif(3, tau=8.0, threshold=0.96875))
+
+
+@case(
+    "lif-strong-input",
+    "at most one spike per step, however far the threshold is passed",
+    {
+        "as many spikes as thresholds fit": means(spikes_per_step=None),
+        "the threshold is subtracted, not the membrane reset": means(reset="subtract"),
+    },
+)
+def _strong(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3, low=0.5, high=3.0), lif=lif(3, threshold=0.96875))
+
+
+@case(
+    "lif-graded-input",
+    "inputs are real numbers of both signs, not only spikes",
+    {"r is ignored": sets("lif", r=1.0), "the input is not multiplied by dt/tau": means(gain="unit")},
+    stimulus=currents,
+)
+def _graded(rng: Rng) -> Graph:
+    return line(3, 3, lif=lif(3, r=[4.0, 2.0, 3.0], threshold=1.03125))
+
+
+@case(
+    "if",
+    "v grows by dt r I and does not leak",
+    {
+        "r is ignored": sets("if", r=1 / STEP),
+        "the membrane leaks (beta 0.9)": replaced(
+            "if", lambda op: lif(3, tau=10.0, r=[10.0, 5.0, 2.5], threshold=1.21875)
+        ),
+        "the threshold is subtracted": means(reset="subtract"),
+    },
+)
+def _if(rng: Rng) -> Graph:
+    middle: Any = {"fc": linear(rng, 4, 3), "if": if_(3, gain=[1.0, 0.5, 0.25], threshold=[1.21875, 0.71875, 0.34375])}
+    return line(4, 3, **middle)
+
+
+@case(
+    "if-on-threshold",
+    "an IF that equals its threshold exactly gives no spike",
+    {"a spike already where v = v_threshold": means(comparison=">=")},
+    on_threshold=True,
+)
+def _if_on_threshold(rng: Rng) -> Graph:
+    middle: Any = {"fc": ops.Linear(weight=full((3, 4), 0.25)), "if": if_(3, threshold=[1.0, 0.5, 1.5])}
+    return line(4, 3, **middle)
+
+
+@case(
+    "li-readout",
+    "the output is the membrane of a leaky integrator",
+    {
+        "the LI is left out": skipping("li"),
+        "decay by e^(-dt/tau)": means(decay="exponential"),
+        "r is ignored": sets("li", r=1.0),
+    },
+)
+def _li(rng: Rng) -> Graph:
+    return line(
+        4, 2, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.96875), out=linear(rng, 4, 2), li=li(2, r=[4.0, 2.0])
+    )
+
+
+@case(
+    "li-at-rest",
+    "without input a leaky integrator stays at v_leak, where it starts",
+    {"the membrane starts at 0": means(start="zero"), "v_leak is ignored": sets("li", v_leak=0.0)},
+    stimulus=silence,
+)
+def _li_rest(rng: Rng) -> Graph:
+    return line(4, 4, li=li(4, tau=[4.0, 8.0, 4.0, 2.0], leak=[0.5, -0.75, 1.0, 0.25]))
+
+
+@case(
+    "integrator",
+    "I adds dt r I to its output and forgets nothing",
+    {"the integrator leaks": replaced("i", lambda op: li(2)), "r is ignored": sets("i", r=1.0)},
+)
+def _integrator(rng: Rng) -> Graph:
+    return line(4, 2, fc=linear(rng, 4, 2), i=ops.I(r=full(2, [0.5 / STEP, 0.125 / STEP])))
+
+
+# -- current-based neurons -------------------------------------------------------------------------------------------
+
+ONE_LATE = "the membrane reads the current of the step before"
+
+
+@case(
+    "cubalif",
+    "a synaptic current in front of the membrane, updated before the membrane reads it",
+    {
+        ONE_LATE: means(order="membrane-first"),
+        "w_in is ignored": sets("cuba", w_in=1.0),
+        "r is ignored": sets("cuba", r=1.0),
+        "inputs are not multiplied by dt/tau": means(gain="unit"),
+        "decay by e^(-dt/tau)": means(decay="exponential"),
+    },
+)
+def _cubalif(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, r=3.0, threshold=0.71875))
+
+
+@case(
+    "cubalif-heterogeneous",
+    "tau_syn, tau_mem and w_in differ from neuron to neuron",
+    {
+        "one tau_syn for all neurons": sets("cuba", tau_syn=lambda tau: tau[0]),
+        "one tau_mem for all neurons": sets("cuba", tau_mem=lambda tau: tau[0]),
+        "tau_syn and tau_mem are swapped": replaced(
+            "cuba", lambda op: op.with_(tau_syn=op.tau_mem, tau_mem=op.tau_syn)
+        ),
+        "one w_in for all neurons": sets("cuba", w_in=lambda w: w[0]),
+    },
+)
+def _cubalif_each(rng: Rng) -> Graph:
+    fields: Any = {
+        "tau_syn": [2.0, 4.0, 8.0],
+        "tau_mem": [4.0, 16.0, 2.0],
+        "w_in": [2.0, 4.0, 8.0],
+        "r": [4.0, 8.0, 2.0],
+    }
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, threshold=[0.84375, 1.28125, 0.65625], **fields))
+
+
+@case(
+    "cubalif-v-leak",
+    "v_leak acts on the membrane alone, not on the current",
+    {
+        "v_leak is ignored": sets("cuba", v_leak=0.0),
+        "the membrane starts at 0": means(start="zero"),
+    },
+)
+def _cubalif_leak(rng: Rng) -> Graph:
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, leak=[0.5, -0.375, 0.25], threshold=0.84375))
+
+
+@case(
+    "cubali-readout",
+    "the output is the membrane of a CubaLI",
+    {
+        "the output is the input": skipping("cuba"),
+        ONE_LATE: means(order="membrane-first"),
+        "w_in is ignored": sets("cuba", w_in=1.0),
+    },
+)
+def _cubali(rng: Rng) -> Graph:
+    fields: Any = {"tau_syn": full(2, 2 * STEP), "tau_mem": full(2, 8 * STEP), "r": full(2, 4.0), "w_in": full(2, 2.0)}
+    return line(4, 2, fc=linear(rng, 4, 2), cuba=ops.CubaLI(v_leak=full(2, 0.0), **fields))
+
+
+# -- weights ---------------------------------------------------------------------------------------------------------
+
+
+@case(
+    "linear-orientation",
+    "weights are (out, in); the matrix is square, so no shape tells",
+    {"the weight is transposed": sets("fc", weight=lambda w: w.T)},
+)
+def _orientation(rng: Rng) -> Graph:
+    return line(4, 4, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.84375))
+
+
+@case(
+    "affine-bias",
+    "a bias is added in every step, the first included",
+    {"the bias is dropped": sets("fc", bias=0.0)},
+    stimulus=lambda rng, graph: spikes(rng, graph, rate=0.2),
+)
+def _bias(rng: Rng) -> Graph:
+    fc = ops.Affine(weight=weights(rng, 3, 4), bias=np.array([0.375, 0.25, 0.4375], np.float32))
+    return line(4, 3, fc=fc, lif=lif(3, threshold=0.84375))
+
+
+@case(
+    "affine-output",
+    "an output that no neuron precedes is what the weights give, in the same step",
+    {"the bias is dropped": sets("out", bias=0.0), "the output comes one step late": later("lif>out")},
+)
+def _affine_output(rng: Rng) -> Graph:
+    return line(4, 2, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.84375), out=affine(rng, 4, 2))
+
+
+@case("scale", "Scale multiplies element by element", {"Scale is left out": skipping("scale")})
+def _scale(rng: Rng) -> Graph:
+    scale = ops.Scale(scale=full(3, [0.5, 2.0, -0.75]))
+    return line(4, 3, fc=linear(rng, 4, 3, low=-1.5, high=1.5), scale=scale, lif=lif(3, threshold=0.84375))
+
+
+@case(
+    "threshold",
+    "Threshold gives 1 where its input is above, and not where it is equal",
+    {
+        "a spike already where the input equals the threshold": means(comparison=">="),
+        "Threshold is left out": skipping("step"),
+    },
+    on_threshold=True,
+)
+def _threshold(rng: Rng) -> Graph:
+    weight = np.array([[0.5, 0.25, 0.25, 1.0], [0.25, 0.5, 1.0, 0.5], [0.75, 0.5, 0.25, 0.25]], np.float32)
+    return line(4, 3, fc=ops.Linear(weight=weight), step=ops.Threshold(threshold=full(3, [0.75, 1.0, 0.5])))
+
+
+# -- structure -------------------------------------------------------------------------------------------------------
+
+
+@case(
+    "chain",
+    "spikes pass through three layers within one step",
+    {
+        "every layer takes a step": means(latency_neuron=1),
+        "the last layer is left out": skipping("n3"),
+    },
+)
+def _chain(rng: Rng) -> Graph:
+    return line(
+        4,
+        2,
+        fc1=linear(rng, 4, 4),
+        n1=lif(4, threshold=0.84375),
+        fc2=linear(rng, 4, 3),
+        n2=lif(3, threshold=0.65625),
+        fc3=linear(rng, 3, 2, low=-0.25),
+        n3=lif(2, threshold=0.59375),
+    )
+
+
+@case(
+    "fan-in",
+    "two edges into one neuron sum",
+    {"only the first edge arrives": without("b>lif"), "only the second edge arrives": without("a>lif")},
+)
+def _fan_in(rng: Rng) -> Graph:
+    middle: Any = {"a": affine(rng, 4, 3), "b": linear(rng, 4, 3), "lif": lif(3, threshold=0.84375)}
+    return net({"input": 4}, {"output": 3}, "input>a input>b a>lif b>lif lif>output", **middle)
+
+
+@case(
+    "output-sum",
+    "two edges into the output sum",
+    {"only the first edge arrives": without("n2>output"), "only the second edge arrives": without("n1>output")},
+)
+def _output_sum(rng: Rng) -> Graph:
+    middle: Any = {
+        "a": linear(rng, 4, 3),
+        "b": linear(rng, 4, 3),
+        "n1": lif(3, threshold=0.84375),
+        "n2": lif(3, threshold=0.59375),
+    }
+    return net({"input": 4}, {"output": 3}, "input>a input>b a>n1 b>n2 n1>output n2>output", **middle)
+
+
+@case(
+    "skip",
+    "a connection past a layer arrives in the same step",
+    {
+        "the skip connection is lost": without("n1>n2"),
+        "the skip connection comes one step late": later("n1>n2"),
+        "only the skip connection arrives": without("fc2>n2"),
+    },
+)
+def _skip(rng: Rng) -> Graph:
+    middle: Any = {
+        "fc1": linear(rng, 4, 4),
+        "n1": lif(4, threshold=0.84375),
+        "fc2": linear(rng, 4, 4),
+        "n2": lif(4, threshold=1.21875),
+    }
+    return net({"input": 4}, {"output": 4}, "input>fc1 fc1>n1 n1>fc2 fc2>n2 n1>n2 n2>output", **middle)
+
+
+@case(
+    "two-inputs",
+    "two inputs of different sizes",
+    {"the second input is lost": without("b>fc_b fc_b>lif"), "the first input is lost": without("a>fc_a fc_a>lif")},
+)
+def _two_inputs(rng: Rng) -> Graph:
+    middle: Any = {"fc_a": linear(rng, 3, 3), "fc_b": linear(rng, 2, 3), "lif": lif(3, threshold=0.84375)}
+    return net({"a": 3, "b": 2}, {"output": 3}, "a>fc_a b>fc_b fc_a>lif fc_b>lif lif>output", **middle)
+
+
+@case(
+    "two-outputs",
+    "two outputs, one of a hidden layer",
+    {"the hidden layer is read one step late": later("n1>early")},
+)
+def _two_outputs(rng: Rng) -> Graph:
+    middle: Any = {
+        "fc1": linear(rng, 4, 4),
+        "n1": lif(4, threshold=0.84375),
+        "fc2": linear(rng, 4, 2),
+        "n2": lif(2, threshold=0.71875),
+    }
+    return net({"input": 4}, {"early": 4, "late": 2}, "input>fc1 fc1>n1 n1>fc2 fc2>n2 n1>early n2>late", **middle)
+
+
+@case(
+    "subgraph",
+    "a graph within a graph is what stands in it (nested NIRGraph)",
+    {"the neurons of the subgraph are left out": skipping("block.lif")},
+    nested=True,
+)
+def _subgraph(rng: Rng) -> Graph:
+    middle: Any = {
+        "block.fc": affine(rng, 4, 4),
+        "block.lif": lif(4, threshold=0.84375),
+        "fc2": linear(rng, 4, 2),
+        "lif": lif(2, threshold=0.71875),
+    }
+    return line(4, 2, **middle)
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+def _recurrent(rng: Rng, neuron: Any, back: ops.Op) -> Graph:
+    middle: Any = {"fc": linear(rng, 4, 4), "n": neuron, "back": back, "out": linear(rng, 4, 2), "li": li(2)}
+    return net({"input": 4}, {"output": 2}, "input>fc fc>n n>back back>n n>out out>li li>output", **middle)
+
+
+_LOST = {
+    "the recurrent connection is lost": without("n>back back>n"),
+    "the recurrent connection takes two steps": later("n>back"),
+}
+
+
+def _through(graph: Graph) -> Graph:
+    """What an importer computes that sends the input through the recurrent weights."""
+    edges = [e for e in graph.edges if e != Edge("fc", "n")]
+    return Graph(graph.ops, (*edges, Edge("fc", "back")), graph.semantics)
+
+
+@case(
+    "recurrent-lif",
+    "spikes come back to their own layer one step later",
+    {**_LOST, "the input goes through the recurrent weights": _through},
+)
+def _recurrent_lif(rng: Rng) -> Graph:
+    return _recurrent(rng, lif(4, threshold=0.84375), linear(rng, 4, 4, low=-1.0))
+
+
+@case(
+    "recurrent-cubalif",
+    "spikes come back to a current-based layer one step later",
+    {**_LOST, "the input goes through the recurrent weights": _through},
+)
+def _recurrent_cubalif(rng: Rng) -> Graph:
+    return _recurrent(rng, cubalif(4, r=4.0, threshold=0.84375), linear(rng, 4, 4, low=-1.0))
+
+
+@case(
+    "recurrent-bias",
+    "the bias of a recurrent connection is there at step 0 already",
+    {
+        "the bias is missing at step 0": means(recurrent_bias_at_start=False),
+        "the bias is dropped": sets("back", bias=0.0),
+    },
+)
+def _recurrent_bias(rng: Rng) -> Graph:
+    back = ops.Affine(weight=weights(rng, 4, 4, low=-1.0), bias=np.array([0.75, -0.5, 0.375, 0.25], np.float32))
+    return _recurrent(rng, lif(4, threshold=0.84375), back)
+
+
+@case(
+    "long-loop",
+    "a loop through two layers is one step late in all, not one per layer",
+    {"the loop is lost": without("n2>back back>n1"), "each layer of the loop takes a step": means(latency_neuron=1)},
+)
+def _long_loop(rng: Rng) -> Graph:
+    middle: Any = {
+        "fc1": linear(rng, 4, 4),
+        "n1": lif(4, threshold=0.84375),
+        "fc2": linear(rng, 4, 3),
+        "n2": lif(3, threshold=0.71875),
+        "back": linear(rng, 3, 4, low=-1.0),
+    }
+    return net({"input": 4}, {"output": 3}, "input>fc1 fc1>n1 n1>fc2 fc2>n2 n2>back back>n1 n2>output", **middle)
+
+
+@case(
+    "delay",
+    "every channel has a delay of its own, in seconds",
+    {
+        "Delay is left out": skipping("delay"),
+        "all channels have the first's delay": sets("delay", delay=lambda d: d[0]),
+        "one step too many": sets("delay", delay=lambda d: d + STEP),
+    },
+)
+def _delay(rng: Rng) -> Graph:
+    delay = ops.Delay(delay=full(4, [STEP, 0.0, 3 * STEP, 2 * STEP]))
+    middle: Any = {"fc1": linear(rng, 4, 4), "n1": lif(4, threshold=0.84375), "delay": delay}
+    return line(4, 3, **middle, fc2=linear(rng, 4, 3), n2=lif(3, threshold=0.71875))
+
+
+@case(
+    "decimal-time",
+    "dt = 0.1 ms with time constants in decimal milliseconds: dt is an argument, not 1 ms and not tau's own",
+    {
+        "dt is 1 ms": means(dt=1e-3),
+        "decay by e^(-dt/tau)": means(decay="exponential"),
+    },
+)
+def _decimal(rng: Rng) -> Graph:
+    neuron = ops.LIF(tau=full(3, [0.6e-3, 1e-3, 2e-3]), r=full(3, [6.0, 10.0, 20.0]), v_threshold=full(3, 1.03))
+    return line(4, 3, NIR_SEMANTICS.with_(dt=1e-4), fc=linear(rng, 4, 3), lif=neuron)
