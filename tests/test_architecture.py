@@ -28,7 +28,7 @@ FLOORS = (
     {"frontends", "backends", "models"},
     {"registry"},
     {"compiler", "artifact"},
-    {"validation", "conformance"},
+    {"validation", "conformance", "importers"},
     {"cli"},
     {"__main__"},
 )

@@ -102,7 +102,7 @@ def npz_option(name: str, text: str) -> Callable[[Decorated], Decorated]:
     return click.option(name, type=click.Path(exists=True, dir_okay=False, readable=True), metavar="X.npz", help=text)
 
 
-def targets_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
+def targets_option(*names: str, text: str, required: bool = True) -> Callable[[Decorated], Decorated]:
     """Adds an option that takes targets, separated by commas or given several times; completed by the shell."""
     from click.shell_completion import CompletionItem
 
@@ -116,7 +116,7 @@ def targets_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
     return click.option(
         *names,
         "targets",
-        required=True,
+        required=required,
         multiple=True,
         metavar="T[,T]",
         callback=_targets,
@@ -130,6 +130,8 @@ def _targets(context: click.Context, parameter: click.Parameter, value: tuple[st
 
     names = tuple(dict.fromkeys(name.strip() for item in value for name in item.split(",") if name.strip()))
     there = backend_names()
+    if not value and not parameter.required:
+        return ()
     unknown = [name for name in names if name not in there]
     if unknown or not names:
         said = f"no target {', '.join(unknown)}" if unknown else "no target is named"

@@ -19,15 +19,18 @@ from snnir.cli.common import (
     targets_option,
     write_file,
 )
+from snnir.cli.importers import importers_option
 
 if TYPE_CHECKING:
     from snnir.diffusion.unrolled import Crossing
+    from snnir.importers import ImporterVerdict
     from snnir.validation import Report
 
 
 @click.command("validate")
 @source_argument
-@targets_option("-t", "--targets", "--target", text="Targets to compare with the reference.")
+@targets_option("-t", "--targets", "--target", text="Targets to compare with the reference.", required=False)
+@importers_option
 @npz_option("--input", "Recorded input, (T, B, *shape) per graph input; default made up.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of made-up input; default what SRC says, else 100.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of made-up input.")
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 def validate_command(
     source: str,
     targets: tuple[str, ...],
+    importers: tuple[str, ...],
     input: str | None,
     steps: int | None,
     batch: int,
@@ -51,17 +55,38 @@ def validate_command(
 ) -> int:
     """Run the reference and every target on the same input and compare them, spike by spike.
 
+    With --against-importer also, or only: what frameworks' own importers make of the network's NIR file.
+
     Made-up input is what SRC says its inputs look like (metadata "inputs"), else random spikes.
 
     Exit status 1 when some target is not the network that it promises to be.
     """
-    from snnir.validation import validate
-
+    if not targets and not importers:
+        raise click.UsageError("name what to compare: -t TARGET, --against-importer FRAMEWORK, or both")
     graph = load_source(source, dt, source_options)
     recorded = read_arrays(input, graph)
-    with progress(f"comparing {', '.join(targets)} with the reference"):
-        report = validate(graph, targets, recorded, steps=steps, batch=batch, seed=seed)
-    document = {"source": source, **report.to_json()}
+    drive: dict[str, Any] = {"steps": steps, "batch": batch, "seed": seed}
+    found: list[ImporterVerdict] = []
+    for name in importers:
+        from snnir.importers import check_importer
+
+        with progress(f"running {name}'s own importer"):
+            # A file goes to the framework as it is; what it means is the graph's, where --dt said the time step.
+            given = source if source.endswith(".nir") else graph
+            found.append(check_importer(given, name, recorded, dt=dt if given is source else None, **drive))
+    report: Report | None = None
+    if targets:
+        from snnir.validation import validate
+
+        with progress(f"comparing {', '.join(targets)} with the reference"):
+            report = validate(graph, targets, recorded, **drive)
+    ok = all(v.ok for v in found) and (report is None or report.ok)
+    document = {
+        "source": source,
+        **({} if report is None else report.to_json()),
+        "ok": ok,
+        **({"importers": [v.to_json() for v in found]} if importers else {}),
+    }
     if output is not None:
         from snnir.cli.show import as_json
 
@@ -71,9 +96,18 @@ def validate_command(
 
         print_json("validate", document)
     else:
-        _print(report)
-    if report.ok:
+        if report is not None:
+            _print(report)
+        for v in found:
+            from snnir.cli.importers import print_importer
+
+            print_importer(v)
+    if ok:
         return 0
+    return 1 if report is None or not all(v.ok for v in found) else _status(report)
+
+
+def _status(report: Report) -> int:
     return 3 if all(v.ok or v.verdict == "not installed" for v in report.verdicts) else 1
 
 

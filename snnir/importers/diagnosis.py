@@ -1,0 +1,256 @@
+"""What a recorded run shows of an importer's faults: of structure, of every node, and of what this run hides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from snnir.graph import Graph
+from snnir.importers.evidence import ignores
+from snnir.importers.findings import Fault
+from snnir.importers.model import Built, as_built, as_meant
+from snnir.importers.readings import TOLERANCE, Change, Reading, applied, search, sizes
+from snnir.importers.running import Recording
+from snnir.importers.table import Importer
+from snnir.importers.wiring import Feed, Wiring, meant, observed
+from snnir.ops import Array
+
+NODES = 40  # nodes that are imported alone, field by field
+DEFAULTS = {"r": 1.0, "w_in": 1.0, "v_leak": 0.0, "v_reset": 0.0}  # to ignore these is no fault
+IGNORED = {"v_reset": "reset-ignored", "bias": "bias-dropped"}  # others are called '<field>-ignored'
+
+
+class Diagnosis:
+    """What a recorded run shows."""
+
+    def __init__(self, its: Importer, graph: Graph, x: Array, run: Recording, wanted: Array, batch: int) -> None:
+        self.its, self.graph, self.x, self.run, self.wanted, self.batch = its, graph, x, run, wanted, batch
+        self.wiring: Wiring = observed(graph, run, x)
+        self.changes: dict[str, tuple[Change, ...] | None] = {n: self._changes(n) for n in run.y}
+        self.meant = as_meant(graph)
+
+    def off(self, output: Array) -> Array | None:
+        """Where an output is not the reference's; None where it has another size."""
+        if output.shape[:2] != self.wanted.shape[:2] or output.size != self.wanted.size:
+            return None
+        return ~(np.abs(output.reshape(self.wanted.shape) - self.wanted) <= TOLERANCE * sizes(self.wanted))
+
+    def _changes(self, name: str) -> tuple[Change, ...] | None:
+        run = self.run
+        x, y = (np.stack(side, 1).reshape(-1, *side[0].shape[1:]) for side in (run.x[name], run.y[name]))
+        arriving, shape = self.graph.shapes[self.graph.incoming[name][0].source], self.graph.shapes[name]
+        size = x.shape[:2]
+        if x.size != np.prod((*size, *arriving)) or y.size != np.prod((*size, *shape)):
+            return None
+        own = Reading(self.graph[name], self.graph.semantics)
+        return search(own, self.its.name, x.reshape(*size, *arriving), y.reshape(*size, *shape), shape)
+
+    def _readings(self) -> dict[str, Reading]:
+        return {
+            name: applied(Reading(self.graph[name], self.graph.semantics), found)
+            for name, found in self.changes.items()
+            if found
+        }
+
+    def explained(self) -> int | None:
+        """Places of the input's samples in which the model of all that was found gives the importer's own output."""
+        built = as_built(self.graph, self.wiring, self._readings())
+        if built is None or any(found is None for found in self.changes.values()):
+            return None
+        given = built.run(self.x, self.run.output.shape[2:])
+        if given is None:
+            return None
+        near = np.abs(given - self.run.output) <= TOLERANCE * sizes(self.run.output)
+        return int(np.count_nonzero(near[:, : self.batch]))
+
+    def faults(self) -> list[Fault]:
+        """Everything that is not as the file says: structure first."""
+        found = [*self._lost(), *self._edges(), *self._output(), *self._nodes()]
+        known = {(fault.kind, name) for fault in found for name in fault.where}
+        return [*found, *self._hidden(known)]
+
+    def _hidden(self, known: set[tuple[str, str]]) -> list[Fault]:
+        """What this run does not show: fields that can be changed in the file and change nothing of the answer."""
+        together: dict[str, list[str]] = {}
+        evidence: dict[str, str] = {}
+        for name in list(self.run.y)[:NODES]:
+            for field in self.graph[name].arrays:
+                kind = kind_of(field)
+                plain = field in DEFAULTS and not np.any(getattr(self.graph[name], field) != DEFAULTS[field])
+                if plain or (kind, name) in known or self.changes[name] is None:
+                    continue
+                said = ignores(self.its, self.graph, name, field)
+                if said:
+                    together.setdefault(field, []).append(name)
+                    evidence.setdefault(field, f"imported alone, {name} shows it: {said}")
+        return [
+            Fault(
+                kind_of(field),
+                tuple(names),
+                f"{field} is ignored: {', '.join(names)}; this run does not show it",
+                evidence[field],
+                0,
+            )
+            for field, names in together.items()
+        ]
+
+    # -- structure -----------------------------------------------------------------------------------------------
+
+    def _lost(self) -> list[Fault]:
+        found = [
+            Fault("node-lost", (name,), f"{named(self.graph, name)} is missing", "no module stands for it")
+            for name in self.run.lost
+        ]
+        for name in self.run.idle:
+            text = f"{named(self.graph, name)} never runs"
+            found.append(Fault("node-idle", (name,), text, "its module was not called in any step"))
+        for name, sides in self.run.y.items():
+            if len(sides) > 1:
+                text = f"{named(self.graph, name)} runs {len(sides)} times in a step"
+                found.append(Fault("node-repeated", (name,), text, f"its module was called {len(sides)} times a step"))
+        return found
+
+    def _edges(self) -> list[Fault]:
+        faults: list[Fault] = []
+        seen: set[str] = set()
+        wanted = meant(self.graph)
+        for name, feeds in self.wiring.calls:
+            if name in seen:
+                continue
+            seen.add(name)
+            what = self._fed(name, wanted[name], feeds)
+            if what is None:
+                continue
+            kind, text, evidence = what
+            ends = tuple(dict.fromkeys((name, *(s for s, _ in wanted[name]))))
+            start = kind == "start-of-cycle"
+            places = self._places(replace(self.meant, rest={})) if start else self._alone(feeds_of={name: feeds})
+            faults.append(Fault(kind, ends, text, evidence, places))
+        return faults
+
+    def _fed(self, name: str, wanted: tuple[Feed, ...], feeds: tuple[Feed, ...] | None) -> tuple[str, str, str] | None:
+        """Kind, words and evidence of what feeds an op wrongly."""
+        if feeds is None:
+            return "input-unknown", f"what arrives at {name} is no sum of what the nodes gave", "searched, not found"
+        if set(feeds) == set(wanted):
+            return self._first_step(name, wanted)
+        seen = f"in every step {name} got {_sum_text(feeds)}; the file says {_sum_text(wanted)}"
+        lost = [s for s, _ in wanted if s not in {f for f, _ in feeds}]
+        new = [s for s, _ in feeds if s not in {f for f, _ in wanted}]
+        late = [s for s, lag in feeds if (s, lag) not in wanted and s not in new and lag]
+        soon = [s for s, lag in feeds if (s, lag) not in wanted and s not in new and not lag]
+        if new:
+            return "edge-wrong", f"{name} is fed by {_sum_text(feeds)} instead of {_sum_text(wanted)}", seen
+        if lost:
+            of = f"the fan-in of {name} is wrong: " if len(wanted) > 1 else ""
+            return "edge-lost", f"{of}{', '.join(f'{s} -> {name}' for s in lost)} is lost", seen
+        if late:
+            of = f"the fan-in of {name} is wrong: " if len(wanted) > 1 else ""
+            text = f"{of}{', '.join(f'{s} -> {name}' for s in late)} arrives one step late"
+            return "edge-late", text, seen
+        return "edge-early", f"the late edge {', '.join(f'{s} -> {name}' for s in soon)} arrives in its own step", seen
+
+    def _first_step(self, name: str, wanted: tuple[Feed, ...]) -> tuple[str, str, str] | None:
+        late = [s for s, lag in wanted if lag and np.any(self.meant.rest.get(s, 0.0))]
+        if not late:
+            return None
+        text = f"what {', '.join(late)} gives at rest does not reach {name} in step 0"
+        return "start-of-cycle", text, "in step 0 the late edge carried 0"
+
+    def _output(self) -> list[Fault]:
+        (name,) = self.graph.outputs
+        wanted, feeds = meant(self.graph)[name], self.wiring.output
+        found: list[Fault] = []
+        if self.run.parts > 1:
+            text = f"it returns {self.run.parts} values where the file sums {_sum_text(wanted)}"
+            found.append(
+                Fault("output-not-summed", (name,), text, f"its call gave {self.run.parts} values and a state")
+            )
+        if feeds is None:
+            if self.off(self.run.output) is None or self.off(self.run.output).any():  # type: ignore[union-attr]
+                text = "what it returns is no sum of what the nodes gave"
+                found.append(Fault("output-unknown", (name,), text, "searched, not found"))
+            return found
+        if set(feeds) != set(wanted):
+            text = f"it returns {_sum_text(feeds)}, not {_sum_text(wanted)}"
+            sizes = (self.run.output.shape[2:], self.wanted.shape[2:])
+            if sizes[0] != sizes[1]:
+                text += f" (shape {list(sizes[0])}, not {list(sizes[1])})"
+            evidence = f"in every step the returned value is that of {_sum_text(feeds)}"
+            ends = tuple(dict.fromkeys(s for s, _ in (*feeds, *wanted)))
+            found.append(Fault("wrong-output", ends, text, evidence, self._alone(feeds_of={name: feeds})))
+        return found
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def _nodes(self) -> list[Fault]:
+        together: dict[tuple[str, str], list[tuple[str, Change]]] = {}
+        faults: list[Fault] = []
+        for name, found in self.changes.items():
+            if found is None:
+                text = f"{named(self.graph, name)} answers otherwise than the file says, in no known way"
+                faults.append(Fault("answers-otherwise", (name,), text, "no change that was tried answers as it does"))
+            for change in found or ():
+                key = (change.kind, change.what) if not change.field else (change.kind, change.field)
+                together.setdefault(key, []).append((name, change))
+        for (kind, _), members in together.items():
+            names = tuple(dict.fromkeys(name for name, _ in members))
+            words = dict.fromkeys(change.what for _, change in members)
+            places = [f"{name} ({change.said})" if change.said else name for name, change in members]
+            text = f"{'; '.join(words)}: {', '.join(places)}"
+            evidence = self._evidence(members)
+            faults.append(Fault(kind, names, text, evidence, self._alone(changes_of=members)))
+        return faults
+
+    def _evidence(self, members: list[tuple[str, Change]]) -> str:
+        name, change = members[0]
+        run = self.run
+        count = sum(len(side) * side.shape[1] for side in run.y[name])
+        seen = f"read so, {name} answers as its module did in all {count:,} recorded steps, and not otherwise"
+        said = ignores(self.its, self.graph, name, change.field) if change.kind.endswith("-ignored") else ""
+        return f"{seen}{'; ' + said if said else ''}"
+
+    def _alone(
+        self,
+        feeds_of: Mapping[str, tuple[Feed, ...] | None] | None = None,
+        changes_of: list[tuple[str, Change]] | None = None,
+    ) -> int | None:
+        """Places of the output that differ from the reference with this fault alone."""
+        built: Built = self.meant
+        (output,) = self.graph.outputs
+        for name, feeds in (feeds_of or {}).items():
+            if feeds is None:
+                return None
+            if name == output:
+                built = replace(built, output=feeds)
+            else:
+                calls = tuple((n, feeds if n == name else old) for n, old in built.calls)
+                built = replace(built, calls=calls)
+        readings: dict[str, Reading] = {}
+        for name, change in changes_of or ():
+            own = readings.get(name, Reading(self.graph[name], self.graph.semantics))
+            readings[name] = change.apply(own)
+        return self._places(replace(built, readings=readings))
+
+    def _places(self, built: Built) -> int | None:
+        """Places of the output in which a network differs from the reference; None where its size differs."""
+        given = built.run(self.x[:, : self.batch], self.wanted.shape[2:])
+        if given is None:
+            return None
+        wanted = self.wanted[:, : self.batch]
+        return int(np.count_nonzero(~(np.abs(given - wanted) <= TOLERANCE * sizes(wanted))))
+
+
+def _sum_text(feeds: tuple[Feed, ...]) -> str:
+    return " + ".join(f"{source}{' of the step before' if late else ''}" for source, late in feeds) or "nothing"
+
+
+def named(graph: Graph, name: str) -> str:
+    return f"{name} ({graph[name].kind})"
+
+
+def kind_of(field: str) -> str:
+    """What it is called when a field of the file is ignored."""
+    return IGNORED.get(field, f"{field.replace('_', '-')}-ignored")
