@@ -310,7 +310,7 @@ class _Reader:
         rows = max(1, min(size, _ROWS // widest))
         parts: dict[tuple[str, int], list[tuple[int, Array]]] = {}
         for start in range(0, size, rows):
-            unit = np.eye(size)[start : start + rows].reshape(-1, *self.graph.shapes[source])
+            unit = np.eye(min(rows, size - start), size, start).reshape(-1, *self.graph.shapes[source])
             for key, value in self._forward(source, unit, reach, targets).items():
                 parts.setdefault(key, []).append((start, value))
         for (target, delay), blocks in parts.items():

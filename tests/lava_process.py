@@ -99,8 +99,15 @@ def run(case, record=("spikes", "u", "v")):
                 groups=c["groups"],
                 num_message_bits=24 if c["graded"] else 0,
             )
-            outputs[c["source"]].reshape(shape).connect(conv.s_in)
-            conv.a_out.flatten().connect(targets[c["target"]].a_in)
+            if str(c.get("layout", "xyc")) == "xyc":
+                outputs[c["source"]].reshape(shape).connect(conv.s_in)
+                conv.a_out.flatten().connect(targets[c["target"]].a_in)
+                continue
+            x, y, channels = (int(n) for n in conv.output_shape)
+            phase_x, phase_y = c["phases"].tolist()
+            parts = (x, y, channels // (phase_x * phase_y), phase_y, phase_x)
+            outputs[c["source"]].reshape(shape[::-1]).transpose((2, 1, 0)).connect(conv.s_in)
+            conv.a_out.reshape(parts).transpose((2, 1, 3, 0, 4)).flatten().connect(targets[c["target"]].a_in)
         if group != "connections":
             continue
         sparse, delayed = f"sparse.{i}" in case, bool(np.any(c["delays"]))
