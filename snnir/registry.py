@@ -26,6 +26,7 @@ BACKENDS: dict[str, str] = {
     "snntorch": "snnir.backends.snntorch:SNNTORCH",
     "rockpool": "snnir.backends.rockpool:ROCKPOOL",
     "sinabs": "snnir.backends.sinabs:SINABS",
+    "spikingjelly": "snnir.backends.spikingjelly:SPIKINGJELLY",
     "nir": "snnir.backends.nir:NIR",
     "onnx": "snnir.backends.onnx:ONNX",
     "lava": "snnir.backends.lava:LAVA",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from snnir.graph import Graph
     from snnir.ops import Array
 
-TORCH_TARGETS = ("torch", "norse", "snntorch")
+TORCH_TARGETS = ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpool")
 
 
 @click.command("sample")

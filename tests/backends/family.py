@@ -15,7 +15,7 @@ from snnir.target import require
 from tests.strategies import inputs_for
 from tests.values_equal import same_values
 
-FAMILY = ("torch", "norse", "snntorch", "rockpool", "sinabs")
+FAMILY = ("torch", "norse", "snntorch", "rockpool", "sinabs", "spikingjelly")
 
 
 def built(graph: Graph, target: str) -> TorchArtifact:

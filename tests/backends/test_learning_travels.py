@@ -27,7 +27,7 @@ class Net(nn.Module):
 @pytest.mark.oracle
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
 @pytest.mark.parametrize(("reset", "detach"), [("value", True), ("subtract", True), ("subtract", False)])
-@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool", "sinabs", "spikingjelly"])
 def test_gradients_are_the_model_s(target: str, reset: str, detach: bool, surrogate: nn.Surrogate) -> None:
     torch.manual_seed(0)
     model = Net(surrogate, reset, detach)

@@ -215,7 +215,7 @@ def test_noise_of_another_size():
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool", "sinabs", "spikingjelly"])
 def test_targets_draw_the_interpreter_s_images(target):
     graph = snnir.load(lively())
     spec = spec_of(graph)

@@ -20,7 +20,7 @@ FUSED = "fold-batch-norm,unroll-sampler{steps=4},fuse-decoder{mode=%s}"
 
 
 @pytest.mark.parametrize("mode", ["spikes-only", "factored"])
-@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "sinabs", "spikingjelly"])
 def test_a_fused_sampler_runs_alike_on_torch_norse_and_snntorch(target: str, mode: str) -> None:
     source = denoiser(3, stem_skip=False)
     graph = run_pipeline(source, parse_pipeline(FUSED % mode))

@@ -34,7 +34,7 @@ def pictures(n: int = 40) -> np.ndarray:
     return np.clip(made + np.linspace(-0.6, 0.6, 4, dtype=np.float32), -1, 1)
 
 
-@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool", "sinabs", "spikingjelly"])
 def test_training_lowers_the_loss_and_comes_back_into_the_graph(target):
     graph, spec = network()
     module = snnir.compile(graph, target=target).module()

@@ -90,7 +90,7 @@ def test_cycles_and_paths_that_meet_through_nirtorch(demo: ModuleType, tmp_path:
     want = snnir.interpret(graph, x)
     np.testing.assert_array_equal(demo.file_to_torch(file, x), want)
     assert 0.05 < want.mean() < 0.95
-    for target in ("torch", "norse", "snntorch"):
+    for target in ("torch", "norse", "snntorch", "sinabs", "spikingjelly"):
         live = snnir.compile(graph, target).module().double()
         with torch.no_grad():
             np.testing.assert_array_equal(live(torch.from_numpy(x)).numpy(), want, err_msg=target)
