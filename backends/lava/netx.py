@@ -84,6 +84,8 @@ def unsayable(spec: LoihiSpec) -> Iterator[Violation]:
     if len(spec.inputs) != 1:
         yield _no(f"has {len(spec.inputs)} inputs", "", "one input")
     expected: str | None = next(iter(spec.inputs), None)
+    if len({c.layout for c in spec.connections if isinstance(c, Convolution)}) > 1:
+        yield _no("has convolutions whose neurons are numbered in different orders", "", "one layout")
     shape: tuple[int, ...] | None = None
     broken = [complaint for _, complaint in _walk(spec) if complaint]
     yield from broken
@@ -100,6 +102,9 @@ def unsayable(spec: LoihiSpec) -> Iterator[Violation]:
             if shape is not None and shape != convolution.input_shape:
                 what = f"its convolution reads {convolution.input_shape}, but {expected} has shape {shape}"
                 yield _no(what, name, "a convolution first, or of the same shape as the one before")
+            if convolution.phases != (1, 1):
+                what = f"its convolution upsamples ({convolution.phases[0]} x {convolution.phases[1]} pixels)"
+                yield _no(what, name, "a plain convolution")
             if convolution.weights.min() < -256 or convolution.weights.max() > 255:
                 yield _no("weights of its convolution are beyond 8 bits and a sign", name, "-256..255")
             shape = convolution.output_shape
@@ -197,7 +202,7 @@ def _as_loaded(weights: Array) -> Array:
 def _dense(layer: _Layer, flat: Convolution | None) -> dict[str, Any]:
     weights = _weights(layer)
     delays = np.broadcast_to(_dense_ones(layer)[0].delays, weights.shape)
-    if flat is not None:  # columns count x, y, channel here, and channel, y, x there
+    if flat is not None and flat.layout == "xyc":  # columns count x, y, channel here, and channel, y, x there
         order = np.arange(weights.shape[1]).reshape(flat.output_shape).transpose(2, 1, 0).ravel()
         weights, delays = weights[:, order], delays[:, order]
     out, features = weights.shape
@@ -216,7 +221,11 @@ def _conv(layer: _Layer) -> dict[str, Any]:
     c = layer.convolution
     if c is None:
         raise ValueError("no convolution")
-    bias = (_bias(layer.population) >> BIAS_EXP).reshape(c.output_shape)
+    bias = _bias(layer.population) >> BIAS_EXP
+    if c.layout == "xyc":
+        bias = bias.reshape(c.output_shape)
+    else:
+        bias = bias.reshape(c.output_shape[::-1]).transpose(2, 1, 0)
     alike = (bias == bias[:1, :1]).all()
     return {
         "type": _text("conv"),

@@ -122,6 +122,31 @@ def test_a_convolution_is_pytorchs_and_what_follows_is_flattened() -> None:
         assert np.array_equal(flat, columns.reshape(2, 6, 2).transpose(2, 1, 0))
 
 
+def test_neurons_may_be_numbered_as_in_pytorch() -> None:
+    """Channel, Y, X instead of X, Y, channel: other numbers here, the same file, the same spikes."""
+    rng = np.random.default_rng(0)
+    kernel, matrix = rng.integers(-100, 100, (3, 2, 3, 2)), rng.integers(-90, 90, (4, 4 * 5 * 3))
+    bias = 64 * rng.integers(-3, 9, (4, 5, 3))
+
+    def spec(layout: str, bias: Any, matrix: Any) -> LoihiSpec:
+        conv = Convolution(
+            source="in", target="a", weights=kernel, input_shape=(5, 5, 2), padding=(0, 1), layout=layout
+        )
+        cells = (
+            Population(name="a", size=60, vth=99, bias_mant=bias.ravel()),
+            Population(name="b", size=4, vth=150),
+        )
+        return LoihiSpec(inputs={"in": 50}, populations=cells, connections=(conv, wire(matrix, "a", "b")))
+
+    ours = spec("cyx", bias.transpose(2, 1, 0), matrix)
+    lavas = spec("xyc", bias, matrix.reshape(4, 3, 5, 4).transpose(0, 3, 2, 1).reshape(4, 60))
+    assert digest(netx(ours)) == digest(netx(lavas))
+    events = rng.integers(0, 2, (30, 2, 5, 5))
+    spikes = last_spikes(ours, events)
+    assert 20 < spikes.sum() < 100
+    np.testing.assert_array_equal(spikes, last_spikes(lavas, events.transpose(0, 3, 2, 1)))
+
+
 def test_connections_that_add_up_are_one_matrix() -> None:
     spec = chain(wire([[5, 0], [0, 7]]), wire([[0, -3], [0, 0]]))
     with h5py.File(io.BytesIO(netx(spec)), "r") as file:
@@ -167,6 +192,42 @@ def test_convolutions_that_do_not_fit_their_place_are_refused() -> None:
         "its convolution reads (2, 1, 1), but a has shape (2,)",
         "weights of its convolution are beyond 8 bits and a sign",
     ]
+
+
+def test_convolutions_that_upsample_or_are_numbered_otherwise_are_refused() -> None:
+    one = np.full((4, 1, 1, 1), 30)
+    conv = Convolution(source="in", target="a", weights=one, input_shape=(2, 1, 1), layout="cyx", phases=(2, 2))
+    last = Convolution(source="a", target="b", weights=one[:1], input_shape=(4, 2, 1))
+    cells = (Population(name="a", size=8, vth=1), Population(name="b", size=8, vth=1))
+    spec = LoihiSpec(inputs={"in": 2}, populations=cells, connections=(conv, last))
+    assert [violation.what for violation in unsayable(spec)] == [
+        "has convolutions whose neurons are numbered in different orders",
+        "its convolution upsamples (2 x 2 pixels)",
+        "its convolution reads (4, 2, 1), but a has shape (2, 1, 4)",
+    ]
+
+
+def test_a_convolutional_network_as_a_file() -> None:
+    """`-O conv=conv -O netx=true`: the artifact's own kernels, its spikes near those of the float network."""
+    rng = np.random.default_rng(1)
+    one = np.ones((4, 1, 1))
+    graph = graph_chain(
+        ops.Input(shape=(2, 6, 9)),
+        ("c", ops.Conv2d(weight=rng.normal(0.1, 0.4, (4, 2, 3, 3)), bias=np.zeros(4), stride=(2, 1), padding=1)),
+        ("lif", ops.LIF(tau=0.01 * one, r=10 * one, v_threshold=one)),
+        ("flat", ops.Flatten()),
+        ("fc", ops.Linear(weight=rng.normal(0.02, 0.2, (3, 108)))),
+        ("lif2", ops.LIF(tau=np.full(3, 0.01), r=np.full(3, 10.0), v_threshold=np.ones(3))),
+        ops.Output(shape=(3,)),
+        semantics=Semantics(dt=1e-3),
+    )
+    result = snnir.compile(graph, "lava", netx=True, conv="conv")
+    (conv,) = [c for c in result.artifact.spec.connections if isinstance(c, Convolution)]
+    with h5py.File(io.BytesIO(result.artifact.files()["network.net"])) as file:
+        assert [file[f"layer/{i}/type"][0] for i in range(4)] == [b"input", b"conv", b"flatten", b"dense"]
+        np.testing.assert_array_equal(file["layer/1/weight"], conv.weights.transpose(0, 3, 2, 1)[:, :, ::-1, ::-1])
+        assert file["layer/1/shape"][()].tolist() == [4, 3, 9]
+    assert result.report["measured"]["count_error_by_population"]["lif"] < 0.05
 
 
 def test_an_artifact_holds_the_file_on_request() -> None:
