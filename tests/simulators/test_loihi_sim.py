@@ -267,6 +267,32 @@ def test_a_convolution_is_flipped_and_counts_in_x_y_channel_order() -> None:
     assert (run.u["p"][1, 0] >> 6).tolist() == [1, 0, 1, 0, 10, 10, 1, 10, 11]
 
 
+def test_neurons_numbered_as_in_pytorch_and_shuffled_pixels() -> None:
+    """Layout "cyx" is conv2d itself on an image that is not square, and phases are its pixel_shuffle."""
+    import torch
+    from torch.nn import functional
+
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-9, 10, (8, 2, 3, 2))  # PyTorch's: out, in / groups, height, width
+    images = rng.integers(-5, 6, (3, 4, 5, 9))  # step, channel, height, width
+    wanted = functional.conv2d(
+        torch.tensor(images, dtype=torch.float64),
+        torch.tensor(weight, dtype=torch.float64),
+        stride=(1, 2),
+        padding=(2, 1),
+        dilation=(2, 1),
+        groups=2,
+    )
+    numbers = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2, "graded": True, "layout": "cyx"}
+    flipped = weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1)
+    for phases in (1, 2):
+        shown = functional.pixel_shuffle(wanted, phases).numpy().reshape(3, -1)
+        spec = strip(flipped, (9, 5, 4), shown.shape[1], **numbers, phases=phases)
+        run = simulate(spec, {"in": images.reshape(3, 1, -1)}, record=True)
+        assert run.u is not None
+        np.testing.assert_array_equal(run.u["p"][1:, 0] >> 6, shown[:2])
+
+
 @pytest.mark.parametrize(
     ("weight", "sums"),
     [
@@ -307,6 +333,10 @@ def test_every_problem_of_a_convolution_is_listed() -> None:
         "stride is 0, 0, allowed 1..127",
         "padding is 0, 128, allowed 0..127",
         "dilation is 200, 200, allowed 1..127",
+    ]
+    assert problems(np.ones((3, 1, 1, 1)), (4, 4, 1), 48, phases=(2, 1), layout="xyc") == [
+        "layout is 'xyc' with phases (2, 1), expected 'xyc' with 1, or 'cyx'",
+        "3 channels out are no multiple of the 2 phases",
     ]
     assert problems(np.ones((128, 1, 1, 1)), (1, 1, 128), 128, groups=128) == ["groups is 128, allowed 1..127"]
     assert problems(np.ones((3, 1, 1, 2)), (1, 1, 4), 3, groups=2) == [
