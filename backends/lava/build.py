@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from snnir.backends.lava.artifact import LavaArtifact
-from snnir.backends.lava.inputs import BITS, Code, codes, example
+from snnir.backends.lava.inputs import BITS, CONV_BITS, Code, codes, example
 from snnir.backends.lava.measure import measure
 from snnir.backends.lava.netx import unsayable
 from snnir.backends.lava.plan import RELAY, Plan
@@ -31,7 +31,8 @@ class Options:
     Attributes:
         calibrate: recorded input by name, (T, B, *shape): says which inputs are spikes and which are numbers, and how
             large; and is what the report measures with.
-        input_bits: bits of the integers that numbers become, sign included, 2 to 24.
+        input_bits: bits of the integers that numbers become, sign included, 2 to 24; default 12, or 10 where they go
+            through Lava's Conv, whose weights have no exponents.
         input_range: largest magnitude of numbers that go in; default what was recorded.
         threshold: units of weight that a threshold is, for all populations; default what suits each best.
         weight_bits: with the sign: 16 by a coarse and a fine connection per matrix, 9 by one per sign, 8 by one.
@@ -43,7 +44,7 @@ class Options:
     """
 
     calibrate: Mapping[str, Array] | None = None
-    input_bits: int = BITS
+    input_bits: int | None = None
     input_range: float | None = None
     threshold: int | None = None
     weight_bits: int = 16
@@ -89,7 +90,7 @@ def build(graph: Graph, options: Options) -> LavaArtifact:
         raise CompileError(layout.faults, title=f"the network does not fit with conv={options.conv}")
     if options.period is not None:
         _require_calls(layout)
-    inputs = codes(graph, options.calibrate, options.input_bits, options.input_range)
+    inputs = _codes(graph, layout, options)
     _require_relays(layout, inputs)
     shown = example(graph, options.calibrate, inputs)
     caps: dict[str, float] = {}
@@ -101,6 +102,17 @@ def build(graph: Graph, options: Options) -> LavaArtifact:
             break
         caps |= {q.cell.name: q.scale / 4.0 for q in made.cells if q.cell.name in cut}
     return replace(made, report=describe(made, measured))
+
+
+def _codes(graph: Graph, layout: Plan, options: Options) -> dict[str, Code]:
+    """The codes of all inputs, those in front of convolutions in fewer bits and in two parts."""
+    bits = options.input_bits
+    found = codes(graph, options.calibrate, BITS if bits is None else bits, options.input_range)
+    convolved = {wire.source for wire in layout.wires if wire.geometry is not None and wire.source in found}
+    if options.netx or not convolved:
+        return found
+    fewer = codes(graph, options.calibrate, CONV_BITS if bits is None else bits, options.input_range)
+    return {name: fewer[name].in_two() if name in convolved else code for name, code in found.items()}
 
 
 def _made(

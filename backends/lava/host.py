@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+LOW = "#low"  # behind an input's name: the low part of integers that go in as two
 SPEC = ("inputs", "populations", "connections", "convolutions")  # what the keys of the network proper begin with
 
 
@@ -46,9 +47,11 @@ def read_input(path: Path, structure: Mapping[str, Any]) -> dict[str, Any]:
 def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Integers (T, B, size) by input name: spikes as they are, numbers times a scale, rounded, cut to -peak..peak.
 
+    With a base they are two, base * high + low, the second under the name with `LOW` behind it.
+
     Raises ValueError if an array is missing, has another shape, or holds something else than 0 and 1 for spikes.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for code in inputs:
         name, shape = code["name"], tuple(code["shape"])
         if name not in arrays:
@@ -58,7 +61,10 @@ def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"input {name!r} has shape {x.shape}, expected (T, B, {', '.join(map(str, shape))})")
         x = x.reshape(*x.shape[:2], -1)
         if code["graded"]:
-            found[name] = np.clip(np.rint(x * code["scale"]), -code["peak"], code["peak"]).astype(np.int64)
+            values = np.clip(np.rint(x * code["scale"]), -code["peak"], code["peak"]).astype(np.int64)
+            base = code.get("base", 0)
+            high = (values + base // 2) // base if base else values
+            found |= {name: high, name + LOW: values - base * high} if base else {name: high}
             continue
         wrong = (x != 0) & (x != 1)
         if wrong.any():

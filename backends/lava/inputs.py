@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from snnir.backends.lava import host
 from snnir.errors import UsageError
 from snnir.graph import Graph
 from snnir.ops import Array, Shape
 from snnir.stimuli import described, stimuli
 
 BITS = 12
+CONV_BITS = 10  # through Lava's Conv: with more, the low part's weights round to nothing
 NOISE_RANGE = 5.0  # of what a denoising network is shown: normal noise, and images within -1..1
 _EXAMPLE_STEPS = 60
 _EXAMPLE_BATCH = 4
@@ -26,6 +28,8 @@ class Code:
 
     Attributes:
         name, shape: of the input. graded: whether numbers go in.
+        base: with one above 0, integers go in as two, base * high + low, for Lava's Conv, whose weights have no
+            exponents: those of large integers would be rounded to nothing.
     """
 
     name: str
@@ -33,6 +37,20 @@ class Code:
     graded: bool = False
     scale: float = 1.0
     peak: int = 1
+    base: int = 0
+
+    def in_two(self) -> Code:
+        """The same, in two parts of as many bits each, if it has more bits than weights do."""
+        bits = int(self.peak).bit_length() + 1
+        return replace(self, base=1 << (bits // 2)) if self.graded and bits > 8 else self
+
+    @property
+    def parts(self) -> dict[str, tuple[float, int]]:
+        """What goes in: name on the chip -> what 1 of it means, in the input's own units, and its largest magnitude."""
+        if not self.base:
+            return {self.name: (1.0 / self.scale if self.graded else 1.0, self.peak)}
+        high = (self.peak + self.base // 2) // self.base
+        return {self.name: (self.base / self.scale, high), self.name + host.LOW: (1.0 / self.scale, self.base // 2)}
 
     def to_json(self) -> dict[str, Any]:
         """As `network.npz` has it, where `host.py` reads it."""
@@ -42,6 +60,7 @@ class Code:
             "graded": self.graded,
             "scale": self.scale,
             "peak": self.peak,
+            **({"base": self.base} if self.base else {}),
         }
 
 

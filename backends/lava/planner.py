@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from snnir.backends.lava.chip import UNITY
+from snnir.backends.lava.chip import MAX_DELAY, UNITY
 from snnir.backends.lava.convolutions import convolutions, relayed, selection
 from snnir.backends.lava.plan import DRIVER, FORGET, Cell, Plan, Read, Trace, Wire
 from snnir.discretise import Recurrence
@@ -201,6 +201,8 @@ class _Planner:
             try:
                 if p.source in self.network.inputs and self.timing.slack(p) and pairs <= LARGEST:
                     raise NoKernel("Lava's Conv has no delays, and relays in front of it would hand on no numbers")
+                if self.timing.slack(p) > MAX_DELAY:
+                    raise NoKernel(f"it would take {self.timing.slack(p)} relays, one per step of delay")
                 for wire in convolutions(p.kernel, self._parts(p.source), self.of[p.target]):
                     yield replace(wire, delay=self.timing.slack(p), source_delay=p.delay)
             except NoKernel as reason:

@@ -135,11 +135,12 @@ def assemble(plan: Plan, cells: Sequence[Quantised], codes: Mapping[str, Code], 
         for q in cells
     )
     spec = LoihiSpec(
-        inputs={name: int(np.prod(code.shape)) for name, code in codes.items()},
+        inputs={name: int(np.prod(code.shape)) for code in codes.values() for name in code.parts},
         populations=populations,
         connections=tuple(c for q in cells for c in q.connections),
     )
-    bounds = largest_currents(spec, max([code.peak for code in codes.values() if code.graded], default=1))
+    peaks = {name: peak for code in codes.values() for name, (_, peak) in code.parts.items()}
+    bounds = largest_currents(spec, peaks)
     faults = [
         Violation("lava-wrap", f"a current may reach {bound:.3g}", where=name, expected=f"less than {STATE_LIMIT}")
         for name, bound in bounds.items()

@@ -137,6 +137,7 @@ def _notes(artifact: LavaArtifact, populations: Mapping[str, Mapping[str, Any]])
             yield (
                 f"{name}: the host sends numbers as integers of {int(code.peak).bit_length() + 1} bits, x * "
                 f"{code.scale:.6g}, cut to -{limit:.6g}..{limit:.6g}"
+                + (f"; in two parts, {code.base} * high + low, for Lava's Conv" if code.base else "")
             )
     for name, facts in populations.items():
         if facts["gives"] == "spikes" and facts["scale"] < ENOUGH / 4:

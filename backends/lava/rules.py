@@ -33,7 +33,7 @@ def unless_allowed(rule: Rule) -> Rule:
 
 
 def readable(graph: Graph) -> Iterator[Violation]:
-    """Spiking neurons with weights between them; membranes are read by outputs alone; a known time step."""
+    """Spiking neurons with weights between them, matrices or convolutions; membranes are read by outputs alone."""
     found = plan(graph)
     for fault in found.faults:
         yield _traced(graph, fault)

@@ -67,10 +67,14 @@ def ways_of(wire: Wire, codes: Mapping[str, Code], weight_bits: int) -> list[Way
     """What arrives over a wire; `weight_bits` as in `quantise`."""
     code = codes.get(wire.source)
     graded = code is not None and code.graded
-    weight = wire.weight / code.scale if code is not None and graded else wire.weight
-    signs = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)] if weight_bits == 9 else [weight]
+    sent = code.parts if code is not None else {wire.source: (1.0, 1)}
     parts = 2 if wire.source == DRIVER or weight_bits == 16 else 1
-    return [Way(wire, w, graded, code.peak if code is not None and graded else 1, parts) for w in signs if w.any()]
+    found = []
+    for name, (unit, peak) in sent.items():
+        weight = wire.weight * unit
+        signs = [np.maximum(weight, 0.0), np.minimum(weight, 0.0)] if weight_bits == 9 else [weight]
+        found += [Way(replace(wire, source=name), w, graded, peak, parts) for w in signs if w.any()]
+    return found
 
 
 def arriving(ways: Sequence[Way]) -> Array:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import snnir
+from snnir.backends.lava import host
 from snnir.backends.lava.environment import find
 from snnir.backends.lava.planner import plan
 from snnir.errors import CompileError
 from snnir.graph import Edge, Graph, chain
 from snnir.interpreter import interpret
 from snnir.ops import LIF, AvgPool2d, Concat, Conv1d, Conv2d, Delay, Flatten, Input, Op, Output, Upsample2d
-from snnir.simulators.loihi import Convolution
+from snnir.simulators.loihi import CURRENT_LIMIT, Convolution, largest_currents
 from tests.backends.test_lava_layout import HARD, compare
 from tests.backends.xylo_nets import DT, Array, lif, linear, spikes, wired
 from tests.lava_oracle import case_of, run_lava
@@ -230,6 +231,30 @@ def test_numbers_cannot_wait() -> None:
         snnir.compile(graph, "lava", calibrate=0.5 * x)
 
 
+def test_numbers_go_in_as_two() -> None:
+    """Weights of Lava's Conv have no exponents: integers of 10 bits go in as high and low, and little is lost."""
+    rng = np.random.default_rng(8)
+    ops = [("in", Input(shape=(3, 8, 11))), ("c", conv(rng, 6, 3, padding=(1, 1), mean=0.0)), ("n", channels(10, 6))]
+    graph = chain(*ops, ("out", Output()), semantics=HARD)
+    x = np.repeat(rng.normal(0, 1, (1, 4, 3, 8, 11)), 60, axis=0)
+    result = snnir.compile(graph, "lava", calibrate=x, conv="conv")
+    (code,) = result.report["inputs"]
+    assert (code["peak"], code["base"]) == (511, 32)
+    assert dict(result.artifact.spec.inputs) == {"in": 264, "in#low": 264}
+    assert result.report["measured"]["count_error"] < 0.015
+    assert any("in two parts, 32 * high + low" in note for note in result.report["notes"])
+    (high, low) = (c for c in result.artifact.spec.connections if isinstance(c, Convolution))
+    assert (high.source, low.source) == ("in", "in#low")
+    assert np.abs(high.weights / 32 - low.weights).max() < 1.1
+    whole = host.encode([code], {"in": x})
+    np.testing.assert_array_equal(32 * whole["in"] + whole["in#low"], np.rint(x * code["scale"]).reshape(60, 4, -1))
+    assert np.abs(whole["in"]).max() <= 16
+    assert set(np.unique(whole["in#low"])) <= set(range(-16, 16))
+    run = result.artifact.simulate({"in": np.sign(rng.normal(size=x.shape)) * 1e9}, record=True)
+    bound = largest_currents(result.artifact.spec, {"in": 16, "in#low": 16})["n"]
+    assert 0.4 * bound < np.abs(run.u["n"]).max() <= bound < CURRENT_LIMIT  # type: ignore[index]
+
+
 # -- files, and Lava itself --------------------------------------------------------------------------------------------
 
 
@@ -259,11 +284,12 @@ def test_lava_itself_as_an_oracle(tmp_path: Path) -> None:
     for seed in range(3):
         graph = net(20 + seed)
         x = spikes((12, 1, *graph.shapes["in"]), 0.4, seed)
-        x = x * np.random.default_rng(seed).integers(-3, 4, x.shape) if seed == 2 else x
+        x = x * np.random.default_rng(seed).normal(0.0, 1.5, x.shape) if seed == 2 else x
         artifact = snnir.compile(graph, "lava", calibrate=x, conv="conv").artifact
         run = artifact.simulate({"in": x}, record=True)
         results.append(run)
-        cases.append(case_of(artifact.spec, {"in": x.reshape(12, -1).astype(int)}))
+        encoded = host.encode([code.to_json() for code in artifact.codes.values()], {"in": x})
+        cases.append(case_of(artifact.spec, {name: values[:, 0] for name, values in encoded.items()}))
         assert any(isinstance(c, Convolution) and c.phases == (2, 2) for c in artifact.spec.connections)
     traces, _ = run_lava(python, cases)
     for run, trace in zip(results, traces, strict=True):

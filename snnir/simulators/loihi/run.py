@@ -36,15 +36,11 @@ def simulate(spec: LoihiSpec, inputs: Mapping[str, Array], *, record: bool = Fal
     steps, batch = _checked(spec, inputs)
     spikes: dict[str, Array] = {name: np.asarray(inputs[name], np.int32) for name in spec.inputs}
     spikes |= {p.name: np.zeros((steps, batch, p.size), np.int8) for p in spec.populations}
-    extremes = [int(m) for name in spec.inputs for m in (spikes[name].min(initial=0), spikes[name].max(initial=0))]
-    largest = max(map(abs, extremes))
+    largest = {n: max(-int(spikes[n].min(initial=0)), int(spikes[n].max(initial=0))) for n in spec.inputs}
     synapses = all_synapses(spec)
     arrivals = largest_arrivals(spec, synapses, largest)
     currents = current_bounds(spec, arrivals)
-    wires = {
-        name: [each.ready(largest if each.source in spec.inputs else 1) for each in group]
-        for name, group in synapses.items()
-    }
+    wires = {name: [each.ready(largest.get(each.source, 1)) for each in group] for name, group in synapses.items()}
     recorded: list[dict[str, Array]] = [
         {p.name: np.zeros((steps, batch, p.size), np.int32) for p in spec.populations if record} for _ in range(2)
     ]
