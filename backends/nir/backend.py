@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from snnir.backends.nir.blockers import NirTarget
 from snnir.errors import UsageError, Violation
 from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.ops import NIR_OPS, Array, Conv
 from snnir.pipeline import Pass, parse_pipeline
 from snnir.semantics import Semantics
-from snnir.target import Files, Target
+from snnir.target import Files
 
 
 def biases_are_per_channel(graph: Graph) -> Iterator[Violation]:
@@ -32,7 +33,7 @@ def biases_are_per_channel(graph: Graph) -> Iterator[Violation]:
             )
 
 
-TARGET = Target(
+TARGET = NirTarget(
     name="nir",
     title="NIR files",
     ops=frozenset(NIR_OPS),

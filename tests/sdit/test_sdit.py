@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import snnir
+from snnir.cost import cost
 from snnir.diffusion.spec import spec_of
 from snnir.errors import CompileError, UsageError
 from snnir.models import sdit
@@ -42,6 +43,7 @@ def test_the_published_network_has_the_published_parts() -> None:
     assert graph.shapes["blocks_in.0.time_mix.wkv"] == (394, 384)  # 197 tokens, and as many of reconstruction
     assert graph.shapes["output"] == (6, 28, 28)  # noise and logits of its variance
     assert graph.semantics.comparison == ">="
+    assert cost(graph).macs == 4_050_511_402  # 4.05 G per denoising call, whatever the neurons' steps
     assert graph["blocks_in.0.rate1.repeat"].steps == 4  # type: ignore[attr-defined]
     assert len(snnir.load(sdit.build("mnist", reconstruction=False)).ops) < len(graph)
 
