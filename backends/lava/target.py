@@ -26,7 +26,7 @@ LIMITS = {
     "status": "Lava is archived since May 2026; the bit-exact model here is what runs, Lava 0.10 its oracle",
     "weights": "8 bits (-127..127, or 0..255 where all of a connection have one sign), times 2^k per connection",
     "matrices": f"up to {LARGEST} weights; larger projections have to be convolutions",
-    "convolutions": "Lava's Conv: integers q 2^k written out, strides and the like up to 127, no delays (relays hand on)",
+    "convolutions": "Lava's Conv: integers q 2^k written out; strides and the like up to 127; relays for delays",
     "exponents of weights": f"{EXPONENTS[0]}..{EXPONENTS[1]}",
     "threshold": f"17 bits (0..{MAX_THRESHOLD}), one per process",
     "bias": f"-{MAX_BIAS}..{MAX_BIAS}, times 2^(0..{MAX_BIAS_EXP})",
