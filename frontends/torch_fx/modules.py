@@ -175,6 +175,8 @@ def _layer_norm(b: Builder, m: nn.LayerNorm, x: Signal) -> Signal:
         fields["weight"] = np.ones(m.normalized_shape, np.float32)
     if m.bias is None:
         fields["bias"] = np.zeros(m.normalized_shape, np.float32)
+    if m.weight is None and m.bias is None:
+        fields["metadata"] = {"learned": False}  # so that nothing trains what the model has not
     return b.emit(ops.LayerNorm, x, {"weight": m.weight, "bias": m.bias}, **fields)
 
 

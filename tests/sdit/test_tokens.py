@@ -133,3 +133,19 @@ def test_layers_refuse_what_is_no_tokens() -> None:
         f"k [{TOKENS}, {CHANNELS + 1}] and v [{TOKENS}, {CHANNELS}] differ",
     ]
     assert all("test_tokens.py:" in v.loc for v in caught.value.violations)
+
+
+def test_a_norm_without_weights_of_its_own_is_not_trained_either() -> None:
+    for norm, trained in (
+        (torch.nn.LayerNorm(CHANNELS, elementwise_affine=False), False),
+        (torch.nn.LayerNorm(CHANNELS), True),
+        (nn.PlainLayerNorm(CHANNELS), False),
+    ):
+        model = torch.nn.Sequential(nn.TokenShift(0.5), norm)
+        model.input_shape = (TOKENS, CHANNELS)
+        emitted = built(snnir.load(model), "torch").module(torch.float64)
+        names = {name for name, _ in emitted.named_parameters()}
+        assert (len(names) == 3) is trained
+        x = torch.from_numpy(example())
+        with torch.no_grad():
+            np.testing.assert_allclose(emitted(x).numpy(), model.double()(x).numpy(), rtol=1e-9, atol=1e-9)
