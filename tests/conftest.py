@@ -8,8 +8,8 @@ import pytest
 
 # Tests that run Norse, snnTorch, Rockpool, SpikingJelly, sinabs, xylosim or nir say so by parameters, name or file.
 ORACLE = re.compile(
-    r"\[.*(norse|snntorch|rockpool|spikingjelly|xylosim)|::test_\w*(norse|snntorch|rockpool|spikingjelly|xylosim|oracle|(of|by)_nir|what_nir|nir_infers|nir_keeps)\w*"
-    r"|test_live_|test_onnx|test_rockpool|test_loihi_sim\.py|test_xylo_sim\.py|test_learning_travels\.py|test_nir_backend\.py::test_a_network"
+    r"\[.*(norse|snntorch|rockpool|sinabs|spikingjelly|xylosim)|::test_\w*(norse|snntorch|rockpool|sinabs|spikingjelly|xylosim|oracle|(of|by)_nir|what_nir|nir_infers|nir_keeps)\w*"
+    r"|test_live_|test_onnx|test_rockpool|test_sinabs|test_spikingjelly|test_loihi_sim\.py|test_xylo_sim\.py|test_learning_travels\.py|test_nir_backend\.py::test_a_network"
 )
 
 

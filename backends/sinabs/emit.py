@@ -1,10 +1,11 @@
 """How sinabs's people write neurons: LIF, IAF and ExpLeak, set from the buffers at each call.
 
-sinabs's LIF computes i = alpha_syn (i + x), v = alpha_mem v + (1 - alpha_mem) i, or + i with norm_input=False; ExpLeak
-is the same without spikes, IAF with alpha_mem = 1. The factors themselves can be given (train_alphas), so Euler's decay
-is one, too; r and a leak potential go into x. What spikes (spike_fn), its gradient (surrogate_grad_fn) and what a spike
-does (reset_fn) are functions that the layers take: sinabs's own where they are meant, else such as the file carries. A
-synapse with a leak potential behind it, or one that keeps nothing of a step, is an ExpLeak of its own.
+sinabs's LIF with norm_input=False computes i = alpha_syn (i + x), v = alpha_mem v + i; ExpLeak is the same without
+spikes, IAF with alpha_mem = 1. The decay factors themselves can be given (train_alphas), so Euler's are such, too;
+gains and a leak potential go into x (norm_input makes its gain of 1 - alpha_mem, of which a large tau leaves few
+digits). What spikes (spike_fn), its gradient (surrogate_grad_fn) and what a spike does (reset_fn) are functions that
+the layers take: sinabs's own where they are meant, else such as the file carries. A synapse with a leak potential
+behind it, or one that keeps nothing of a step, is an ExpLeak of its own.
 """
 
 from __future__ import annotations
@@ -157,10 +158,11 @@ class _Writer:
     def made(self) -> list[str]:
         """The statements of the constructor that make sinabs's layers."""
         self.classes.need("derived")
-        lines = [*self.bare("synapse", self.leak())] if self.apart else []
+        leak = "sl.ExpLeak(1.0, train_alphas=True)"
+        lines = [*self.bare("synapse", leak)] if self.apart else []
         kind = self.layers[-1]
         if kind == "sl.ExpLeak":
-            return [*lines, *self.bare("neurons", self.leak())]
+            return [*lines, *self.bare("neurons", leak)]
         given = dict.fromkeys(("spike_fn", "reset_fn", "surrogate_grad_fn"), "None")
         if self.spiking:
             reset = "None" if self.held_reset() else self.reset_fn()
@@ -168,13 +170,8 @@ class _Writer:
         if kind == "sl.IAF":
             return [*lines, *self.bare("neurons", call(kind, **given))]
         taus = ["1.0", "tau_syn=1.0"] if self.own_current else ["1.0"]
-        norm = "" if self.semantics.gain == "ode" else "False"
-        layer = call(kind, *taus, **given, train_alphas="True", norm_input=norm)
+        layer = call(kind, *taus, **given, train_alphas="True", norm_input="False")
         return [*lines, *self.bare("neurons", layer)]
-
-    def leak(self) -> str:
-        """The call that makes an ExpLeak."""
-        return call("sl.ExpLeak", "1.0", train_alphas="True", norm_input=str(self.semantics.gain == "ode"))
 
     def bare(self, name: str, layer: str) -> list[str]:
         """The statement that makes a layer; its parameters are set at each call."""
@@ -191,35 +188,33 @@ class _Writer:
     def leaks(self) -> bool:
         return bool(np.any(getattr(self.op, "v_leak", 0.0)))
 
-    def factor(self) -> str:
-        """What x is multiplied by before it goes into the first layer; '' for 1, which `conditions` holds it to."""
-        if isinstance(self.op, IF):
-            return "" if self.is_one() else n.gain(self.op, self.semantics)
+    def factors(self) -> list[str]:
+        """What the input of each layer is multiplied by; '' for 1, which `conditions` holds the parameter to."""
+        membrane = n.gain(self.op, self.semantics)
         if not n.current_based(self.op):
-            return "" if self.is_one() else "self.r"
+            return ["" if self.is_one("r") else membrane]
+        synapse = n.times(n.rise("tau_syn", self.semantics), "self.w_in")
         if self.apart:
-            return "" if self.is_one() else "self.w_in"
-        rise = n.times(n.rise("tau_syn", self.semantics), "self.w_in")
-        return f"{rise} * self.r / self.alpha_syn"
+            return ["" if self.is_one("w_in") else synapse, "" if self.is_one("r") else membrane]
+        return [f"{synapse} * {membrane} / self.alpha_syn"]
 
-    def is_one(self) -> bool:
-        """Whether the first layer takes x as it is."""
-        field = "w_in" if self.apart else "r"
-        gain = self.rule.gain if isinstance(self.op, IF) else getattr(self.op, field)
-        return not self.own_current and bool((gain == 1).all())
+    def is_one(self, field: str) -> bool:
+        """Whether a gain can be left out."""
+        there = self.semantics.gain == "unit" and not self.own_current
+        return there and bool((getattr(self.op, field) == 1).all())
+
+    def gains(self) -> list[str]:
+        """What the factors are called: a parameter as it is, or the layer would register it again."""
+        names = ["self.gain_syn", "self.gain"] if self.apart else ["self.gain"]
+        return [name if " " in factor else factor for name, factor in zip(names, self.factors(), strict=True)]
 
     def drive(self) -> str:
         """What every step adds to the membrane's input; '' for nothing."""
-        if not self.leaks():
-            return ""
-        return "self.v_leak" if self.semantics.gain == "ode" else "(1 - self.alpha_mem) * self.v_leak"
+        return "(1 - self.alpha_mem) * self.v_leak" if self.leaks() else ""
 
     def conditions(self) -> list[str]:
         """What must hold of the parameters for the layers to compute the neuron, as they did when it was written."""
-        found = []
-        if self.is_one():
-            field = "self.w_in" if self.apart else "self.r"
-            found.append(f"{n.gain(self.op, self.semantics) if isinstance(self.op, IF) else field} == 1")
+        found = [f"self.{field} == 1" for field in ("w_in", "r") if field in self.op.arrays and self.is_one(field)]
         if "v_leak" in self.op.arrays and not self.leaks():
             found.append("self.v_leak == 0")
         if self.own_current:
@@ -237,10 +232,9 @@ class _Writer:
             lines.append(f"self.alpha_mem = {n.decay(self.tau(), self.semantics)}")
         if n.current_based(self.op):
             lines.append(f"self.alpha_syn = {n.decay('tau_syn', self.semantics)}")
-        if " " in self.factor():
-            lines.append(f"self.gain = {self.factor()}")
-        if " " in self.drive():
-            lines.append(f"self.drive = {self.drive()}")
+        held = zip(self.gains(), self.factors(), strict=True)
+        lines += [f"{name} = {factor}" for name, factor in held if name != factor]
+        lines += [f"self.drive = {self.drive()}"] if self.drive() else []
         if self.conditions():
             self.classes.need("fits")
             lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)
@@ -271,20 +265,17 @@ class _Writer:
     def run(self) -> list[str]:
         """The method `run`."""
         through = self.classes.add("through", h.THROUGH)
-        factor = "self.gain" if " " in self.factor() else self.factor()
-        x = f"{factor} * x" if factor else "x"
-        drive = "self.drive" if " " in self.drive() else self.drive()
+        given = [f"{name} * x" if name else "x" for name in self.gains()]
         lines, states = ["(v_mem,) = state"], "v_mem"
         if n.current_based(self.op):
             lines, states = ["i_syn, v_mem = state"], "i_syn, v_mem"
         if self.apart:
             values = {"alpha_mem": "self.alpha_syn", "v_mem": "i_syn"}
-            lines += fitted("x, i_syn = ", call(through, "self.synapse", x, **values), 0, WIDTH - 8)
-            x = "self.r * x"
-        x = f"{x} + {drive}" if drive else x
-        given = states if self.own_current else "v_mem"
+            lines += fitted("x, i_syn = ", call(through, "self.synapse", given[0], **values), 0, WIDTH - 8)
+        x = f"{given[-1]} + self.drive" if self.drive() else given[-1]
         # A layer with a current of its own gives both of its states.
-        lines += fitted(f"y, {given} = ", call(through, "self.neurons", x, **self.values()), 0, WIDTH - 8)
+        after = states if self.own_current else "v_mem"
+        lines += fitted(f"y, {after} = ", call(through, "self.neurons", x, **self.values()), 0, WIDTH - 8)
         if not self.spiking and self.semantics.membrane_floor is not None:
             lines.append(f"y = y.clamp(min={float(self.semantics.membrane_floor)!r})  # the layer bounds its state")
         lines.append(f"return y, ({states}{',' if states == 'v_mem' else ''})")

@@ -163,10 +163,6 @@ class _Writer:
             return bool(np.any(leak != getattr(self.op, "v_reset", 0.0)))
         return bool(np.any(leak))
 
-    def leak(self) -> str:
-        """How far LIFNode's membrane would leak beside the leak potential."""
-        return "self.v_leak" if self.subtracts or not self.spiking else "(self.v_leak - self.v_reset)"
-
     def starts_elsewhere(self) -> bool:
         """Whether the membrane starts elsewhere than at 0."""
         return n.start(self.op, self.semantics) != "0.0" and bool(np.any(getattr(self.op, "v_leak", 0.0)))
@@ -175,13 +171,34 @@ class _Writer:
         """Whether the node takes x, or the current, times 1."""
         if self.kind() == "CUBALIFNode":
             return False
-        gain = self.rule.gain if isinstance(self.op, IF) else getattr(self.op, "r", np.zeros(()))
-        return bool((gain == 1).all())
+        if isinstance(self.op, IF) and self.ode():
+            return False
+        return bool((getattr(self.op, "r", np.zeros(())) == 1).all())
 
     def scaled(self, x: str) -> str:
         """The input of LIFNode."""
         x = x if self.is_one() else f"self.r * {x}"
-        return f"{x} + self.drive" if self.leaks() else x
+        if not self.leaks():
+            return x
+        return f"{x} + self.drive" if " " in self.drive() else f"{x} + {self.drive()}"
+
+    def drive(self) -> str:
+        """What is added to the input of LIFNode in every step."""
+        leak = "self.v_leak" if self.subtracts else "self.v_leak - self.v_reset"
+        if self.ode():
+            return leak
+        return f"({leak}) / self.steps" if " " in leak else f"{leak} / self.steps"
+
+    def gain(self) -> str:
+        """The factor of x, or of the current's input where the synapse is written out."""
+        if not n.current_based(self.op):
+            return n.gain(self.op, self.semantics)
+        synapse = n.times(n.rise("tau_syn", self.semantics), "self.w_in")
+        return f"{synapse} * {n.gain(self.op, self.semantics)}" if self.kind() == "CUBALIFNode" else synapse
+
+    def given_gain(self) -> str:
+        """What the factor is called: a parameter as it is, or the layer would register it again."""
+        return "self.gain" if " " in self.gain() else self.gain()
 
     def conditions(self) -> list[str]:
         """What must hold of the parameters for the node to compute the neuron, as it did when it was written."""
@@ -189,7 +206,7 @@ class _Writer:
         if self.kind() == "LIFNode":
             found.append("self.steps > 1")
         if self.is_one():
-            found.append(f"{n.gain(self.op, self.semantics) if isinstance(self.op, IF) else 'self.r'} == 1")
+            found.append("self.r == 1")
         if "v_leak" in self.op.arrays and not self.leaks():
             same = self.kind() == "LIFNode" and not self.subtracts
             found.append(f"self.v_leak == {'self.v_reset' if same else '0'}")
@@ -223,18 +240,14 @@ class _Writer:
         lines = []
         if self.kind() == "LIFNode":
             lines.append(f"self.steps = {self.in_steps(self.tau())}")
-            if self.leaks():
-                drive = self.leak() if self.ode() else f"{self.leak()} / self.steps"
-                lines.append(f"self.drive = {drive[1:-1] if drive.endswith(')') else drive}")
+            if self.leaks() and " " in self.drive():
+                lines.append(f"self.drive = {self.drive()}")
         if self.kind() == "CUBALIFNode":
             lines.append(f"self.decay = {n.decay('tau_mem', self.semantics)}")
         if n.current_based(self.op):
             lines.append(f"self.decay_syn = {n.decay('tau_syn', self.semantics)}")
-            gain = n.times(n.rise("tau_syn", self.semantics), "self.w_in")
-            both = self.kind() == "CUBALIFNode"
-            lines.append(f"self.gain = {gain} * {n.gain(self.op, self.semantics)}" if both else f"self.gain = {gain}")
-        elif isinstance(self.op, IF) and not self.is_one():
-            lines.append(f"self.gain = {n.gain(self.op, self.semantics)}")
+        if (n.current_based(self.op) or (isinstance(self.op, IF) and not self.is_one())) and " " in self.gain():
+            lines.append(f"self.gain = {self.gain()}")
         lines += self.fit(self.conditions())
         zero = "torch.zeros_like(x)"
         state = {"v": f"{zero} + self.v_leak" if self.starts_elsewhere() else zero}
@@ -264,14 +277,14 @@ class _Writer:
             lines = [
                 'i, currents = state["i"], []',
                 "for current in by_step(x):",
-                "    i = self.decay_syn * i + self.gain * current",
+                f"    i = self.decay_syn * i + {self.given_gain()} * current",
                 "    currents.append(i)",
                 *fitted("y, after = ", given, 0, WIDTH - 8),
                 'return y, {"i": i, **after}',
             ]
             self.classes.need("by_step")
         else:
-            x = self.scaled("x") if self.kind() == "LIFNode" else "x" if self.is_one() else "self.gain * x"
+            x = self.scaled("x") if self.kind() == "LIFNode" else "x" if self.is_one() else f"{self.given_gain()} * x"
             lines = fitted("return ", call(through, "self.node", x, "state", **values), 0, WIDTH - 8)
         return [
             "def run(self, x: Tensor, state):",
@@ -310,10 +323,12 @@ class _Writer:
         """The methods of a layer that is no node of SpikingJelly's."""
         synaptic = n.current_based(self.op)
         lines = [f"self.decay = {n.decay(self.tau(), self.semantics)}"]
-        lines.append(f"self.gain = {n.gain(self.op, self.semantics)}")
+        gain, gain_syn = n.gain(self.op, self.semantics), n.times(n.rise("tau_syn", self.semantics), "self.w_in")
+        lines += [f"self.gain = {gain}"] if " " in gain else []
         if synaptic:
             lines.append(f"self.decay_syn = {n.decay('tau_syn', self.semantics)}")
-            lines.append(f"self.gain_syn = {n.times(n.rise('tau_syn', self.semantics), 'self.w_in')}")
+            lines += [f"self.gain_syn = {gain_syn}"] if " " in gain_syn else []
+        gain, gain_syn = ("self.gain" if " " in gain else gain), ("self.gain_syn" if " " in gain_syn else gain_syn)
         lines.append("self.drive = (1 - self.decay) * self.v_leak")
         v = "torch.zeros_like(x)"
         v = f"{v} + self.v_leak" if n.start(self.op, self.semantics) != "0.0" else v
@@ -323,8 +338,8 @@ class _Writer:
             *(f"    {line}" for line in lines),
             f"    return {f'torch.zeros_like(x), {v}' if synaptic else v}",
         ]
-        lines = ["i, v = state", "i = self.decay_syn * i + self.gain_syn * x"] if synaptic else []
-        lines.append(f"v = self.decay * v + self.gain * {'i' if synaptic else 'x'} + self.drive")
+        lines = ["i, v = state", f"i = self.decay_syn * i + {gain_syn} * x"] if synaptic else []
+        lines.append(f"v = self.decay * v + {gain} * {'i' if synaptic else 'x'} + self.drive")
         state = "(i, v)" if synaptic else "v"
         if self.spiking:
             lines.append(f"y = self.surrogate_function(v - {self.given_threshold()})")
