@@ -9,9 +9,8 @@ for every linear op that the interpreter knows. For chips that know convolutions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,110 +20,16 @@ from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
 from snnir.interpreter.run import edge_lags
 from snnir.interpreter.stateless import STATELESS
-from snnir.kernels import Kernel, kernels_from
-from snnir.ops import Array, Constant, CubaLI, CubaLIF, Delay, Neuron, Op, Output, Shape, SpikingNeuron
+from snnir.kernels import kernels_from
+from snnir.networks import Network, Population, Projection, Reading
+from snnir.ops import Array, Constant, Delay, Neuron, Op, Output
+
+__all__ = ["LINEAR_OPS", "Network", "Population", "Projection", "Reading", "read_network"]
 
 LINEAR_OPS: frozenset[type[Op]] = frozenset(kind for kind in STATELESS if kind.linear and kind is not Output)
 """The ops without state that are linear in every port, so that paths of them are matrices."""
 
 _ROWS = 1 << 22  # elements of one batch of unit vectors on its way through the graph
-
-
-@dataclass(frozen=True, eq=False)
-class Population:
-    """An op of neurons: `size` of them, coefficients of one step as flat arrays (None while dt is not known)."""
-
-    name: str
-    op: Neuron
-    shape: Shape
-    rule: Recurrence | None
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def current_based(self) -> bool:
-        """Whether it has a synaptic current of its own; otherwise input acts on the membrane at once."""
-        return isinstance(self.op, (CubaLIF, CubaLI))
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """`weight` (sources, targets), float64, from an input or a population to a population or an output.
-
-    `delay`: steps from a value at the source to its effect on the target, in the source network's own time. With a
-    `kernel` it is a convolution, and `weight` holds nothing (0, 0); `why` says why it is what it is, where that was a
-    choice.
-    """
-
-    source: str
-    target: str
-    delay: int
-    weight: Array
-    kernel: Kernel | None = None
-    why: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A graph as populations and projections.
-
-    Attributes:
-        inputs: input name -> number of channels, in graph order.
-        populations: op name -> population, in graph order.
-        outputs: output name -> shape.
-        projections: grouped by target, then source, then delay; none twice.
-        constants: target name -> onset -> the constant (targets,) that arrives with every step from that one on. (The
-            bias of an op behind a Delay comes late.)
-        faults: why it could not be read completely.
-        complete: whether there are projections; otherwise only sizes are known.
-    """
-
-    inputs: Mapping[str, int]
-    populations: Mapping[str, Population]
-    outputs: Mapping[str, Shape]
-    projections: tuple[Projection, ...]
-    constants: Mapping[str, Mapping[int, Array]]
-    faults: tuple[Violation, ...]
-    complete: bool
-
-    @property
-    def bias(self) -> dict[str, Array]:
-        """Target name -> the constant (targets,) that arrives with every step in the end."""
-        total = {name: sum(parts.values(), np.zeros(1)) for name, parts in self.constants.items()}
-        return {name: value for name, value in total.items() if value.any()}
-
-    def into(self, target: str) -> tuple[Projection, ...]:
-        """The projections that end at `target`."""
-        return tuple(p for p in self.projections if p.target == target)
-
-    def size(self, name: str) -> int:
-        """Channels of an input, or neurons of a population."""
-        return self.inputs[name] if name in self.inputs else self.populations[name].size
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a target wants to see networks.
-
-    Attributes:
-        prefix: of the rules that faults name.
-        neurons: the ops that are populations; the chip's neurons can do them.
-        room: what the chip holds, for networks whose matrices would be too large to look at.
-        largest: elements of a matrix beyond which one is too large.
-        kernels: whether projections may be kernels. "never": matrices, and nothing is read of a network that has
-            populations too large for them. The others judge projection by projection: "matrix", matrices all; "conv",
-            kernels wherever there is one; "auto", kernels where matrices are large.
-        small: elements of a matrix beyond which "auto" prefers kernels between populations (from inputs, `largest`).
-    """
-
-    prefix: str
-    neurons: tuple[type[Neuron], ...] = (SpikingNeuron,)
-    room: str = ""
-    largest: int = 1 << 26
-    kernels: Literal["never", "matrix", "auto", "conv"] = "never"
-    small: int = 1 << 22
 
 
 _read: WeakKeyDictionary[Graph, dict[Reading, Network]] = WeakKeyDictionary()
@@ -247,7 +152,7 @@ class _Reader:
                 self.faults.append(self._too_large(source, name, pairs[name], reasons.get(name, "")))
         fits = {name for name in matrices if pairs[name] <= self.reading.largest}
         for p in self._projections(source, size, fits) if fits else ():
-            yield replace(p, why=reasons.get(p.target, f"{pairs[p.target]} pairs of neurons are few"))
+            yield replace(p, why=reasons.get(p.target, f"{pairs[p.target]} weights are few"))
 
     def _too_large(self, source: str, target: str, pairs: int, reason: str) -> Violation:
         return Violation(

@@ -20,6 +20,7 @@ FLOORS = (
     {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
     {"kernels"},
+    {"networks"},
     {"diffusion"},
     {"pipeline", "passes", "cost", "operations", "energy", "draw", "verify_passes", "projections", "lags"},
     {"doctor", "diff"},

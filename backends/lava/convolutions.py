@@ -14,7 +14,7 @@ from snnir.kernels import Geometry, Kernel, NoKernel, identity
 from snnir.ops import Array
 from snnir.projections import Projection
 
-_WHY = "one convolution, with all linear ops on the way"
+_WHY = "with all linear ops between"
 _RELAYS = "hands spikes on, one step later: Lava's Conv has no delays"
 
 

@@ -95,6 +95,7 @@ def readme(artifact: LavaArtifact) -> str:
         f"* `{name}` {_shape(graph.shapes[name])}: {units[read.trace]}, {read.lag} steps late"
         for name, read in artifact.plan.reads.items()
     )
+    projections = "\n".join(f"* {line}" for line in artifact.report.get("written_as", []))
     measured = artifact.report.get("measured", {})
     cost = f"{100 * measured['count_error']:.2f} % error in spike counts" if measured.get("spikes") else ""
     errors = ", ".join(f"{100 * e:.2f} % of {n}" for n, e in measured.get("output_error", {}).items())
@@ -117,6 +118,10 @@ Inputs:
 Outputs, in the chip's own time:
 
 {outputs}
+
+Connections, each of one step and its delay:
+
+{projections}
 
 Against the source network, on the input it was compiled with: {", ".join(filter(None, [cost, errors])) or "no spikes"}.
 `network.npz` holds all integers under Lava's own names, and as text (`structure`) which neuron is which;

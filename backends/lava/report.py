@@ -22,6 +22,7 @@ def describe(artifact: LavaArtifact, measured: Mapping[str, Any]) -> dict[str, A
     """The whole report."""
     spec, plan = artifact.spec, artifact.plan
     dt = artifact.graph.semantics.dt or 0.0
+    projections = [_wire(wire) for wire in plan.wires]
     populations = {q.cell.name: _cell(q, dt) for q in artifact.cells if q.cell.name != DRIVER and not q.cell.relay}
     return {
         "arithmetic": "Lava 0.10 (lava-nc), fixed_pt models: Loihi's integers",
@@ -36,7 +37,8 @@ def describe(artifact: LavaArtifact, measured: Mapping[str, Any]) -> dict[str, A
         "lags": dict(plan.lags),
         "inputs": [code.to_json() for code in artifact.codes.values()],
         "populations": populations,
-        "projections": [_wire(wire) for wire in plan.wires],
+        "projections": projections,
+        "written_as": [_written(p) for p in projections],
         "measured": dict(measured),
         "approximations": [v.to_json() for v in plan.slow_loops],
         "notes": list(_notes(artifact, populations)),
@@ -68,6 +70,20 @@ def _wire(wire: Wire) -> dict[str, Any]:
         "phases": list(g.phases),
         "why": wire.why,
     }
+
+
+def _written(p: Mapping[str, Any]) -> str:
+    """One projection in a line."""
+    ends = f"{p['from']} to {p['to']}" + (f", {p['delay']} steps later" if p["delay"] else "")
+    if p["as"] == "matrix":
+        return f"{ends}: a matrix {'x'.join(map(str, p['shape']))}" + (f" ({p['why']})" if p["why"] else "")
+    plain = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "phases": [1, 1]}
+    more = "".join(f", {name} {_numbers(p[name])}" for name, value in plain.items() if p[name] != value)
+    return f"{ends}: Lava's Conv, kernels {'x'.join(map(str, p['kernels']))}{more} ({p['why']})"
+
+
+def _numbers(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _cell(q: Quantised, dt: float) -> dict[str, Any]:
