@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,3 +165,15 @@ def test_the_published_size_compiles_quickly() -> None:
     for target in ("torch", "onnx"):
         assert sum(len(data) for data in snnir.compile(graph, target).files().values()) > 4 * 11_667_259
     assert time.process_time() - start < 30
+
+
+def test_the_document_says_what_there_is() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sdit.md").read_text()
+    for preset in sdit.PRESETS:
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{preset}` |"))
+        assert row.endswith(f"| {parameters(preset=preset, weights='none'):,} |")
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    assert names["images"].shape == (4, 1, 8, 8)
