@@ -1,4 +1,4 @@
-"""Inputs that tell hypotheses apart: made of values that the implementation has already been given."""
+"""Inputs that tell hypotheses apart, where the implementation can be run again."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from snnir.ops import Array
 
-STEPS = 80
+STEPS = 60
 ELEMENTS = 4
 
 
 def probe_input(x: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """The values of x (T, B, *shape) in another order, and in turn: dense, sparse, behind silence, a single step.
+    """The values of x (T, B, *shape) in another order, and in turn: all, sparse, behind silence, held, loud, real.
 
-    Only values that occur in x occur here, and 0, so that whoever took x takes this.
+    The loud ones are four times as large, the real ones normal numbers; the others hold only values of x, and 0.
     """
     rng = np.random.default_rng(seed)
-    return {name: _one(np.asarray(v), rng, seed % 4) for name, v in x.items()}
+    return {name: _one(np.asarray(v), rng, seed % 6) for name, v in x.items()}
 
 
 def _one(v: Array, rng: np.random.Generator, way: int) -> Array:
@@ -30,4 +30,8 @@ def _one(v: Array, rng: np.random.Generator, way: int) -> Array:
         drawn[: max(1, steps // 3)] = 0.0
     elif way == 3:  # held: the same input for many steps
         drawn = np.repeat(drawn[:: max(1, steps // 5)], max(1, steps // 5), axis=0)[:steps]
+    elif way == 4:  # loud: who was silent may speak
+        drawn = 4.0 * drawn
+    elif way == 5:
+        drawn = rng.normal(0.2, 2.0 * max(1.0, float(np.abs(v).max(initial=0.0))), drawn.shape)
     return np.asarray(drawn, np.float64)

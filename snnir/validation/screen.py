@@ -19,6 +19,7 @@ from snnir.validation.verdicts import Difference, Traces
 
 ENOUGH = 0.99  # share of the differences that a named cause explains
 MARGIN = 24  # steps behind the first difference on which hypotheses are screened
+ROUND_FACTORS = (0.5, 2.0, 0.1, 10.0, 1.5, 0.75, 1.25, 0.25, 4.0, 0.8, 1.2, 0.9, 1.1, 0.01, 100.0, 1e-3, 1e3, 2 / 3)
 ELEMENTS = 4  # batch elements on which they are
 
 FAULTY_RUN = (SnnirError, ArithmeticError, ValueError, KeyError, TypeError, IndexError)
@@ -148,14 +149,14 @@ class Screen:
 
     def _fit(self, family: Factor) -> Candidate | None:
         """The member that leaves least, found by a grid that grows finer."""
-        middle, width = 1.0, 16.0
+        width = 16.0
         best: tuple[float, Candidate] | None = None
+        grid = [*ROUND_FACTORS]
         for _ in range(5):
-            for factor in (float(f) for f in middle * np.geomspace(1 / width, width, 13)):
-                for candidate in self.run([family.fault(factor)]) if abs(factor - 1) > 1e-9 else ():
-                    if best is None or (candidate.left, -candidate.step) < (best[1].left, -best[1].step):
-                        best = factor, candidate
+            for candidate, factor in ((c, f) for f in grid if f != 1.0 for c in self.run([family.fault(f)])):
+                if best is None or (candidate.left, -candidate.step) < (best[1].left, -best[1].step):
+                    best = factor, candidate
             if best is None or self.clean(best[1]):
                 break
-            middle, width = best[0], width ** (1 / 6)
+            grid, width = [float(f) for f in best[0] * np.geomspace(1 / width, width, 13)], width ** (1 / 6)
         return best[1] if best is not None else None

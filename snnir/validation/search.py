@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnir.errors import SnnirError
 from snnir.graph import Graph
 from snnir.interpreter import as_inputs
 from snnir.ops import Array
@@ -46,6 +47,7 @@ class Explanation:
         partial: where nothing is named: what explains some of the differences, best first.
         first: where they part; differing: places that differ.
         tried: runs of the reference with a fault in it.
+        model: the reference with the causes in it (None without any): `model.run(inputs, names)` gives what it gives.
     """
 
     causes: tuple[Cause, ...]
@@ -54,6 +56,7 @@ class Explanation:
     first: Difference | None
     differing: int
     tried: int
+    model: Model | None = None
 
     @property
     def text(self) -> str:
@@ -129,7 +132,7 @@ class _Search:
             now = self.compared(model, found.traces)
         explained = 1 - left / before if before else 1.0
         if explained >= ENOUGH:
-            return Explanation(tuple(causes), explained, (), first, before, self.budget.tried)
+            return Explanation(tuple(causes), explained, (), first, before, self.budget.tried, model)
         singles = [self.cause(c.faults[-1], 1 - c.left / before) for c in others if len(c.faults) == 1]
         partial = sorted((*causes, *singles), key=lambda c: -c.explained)[:PARTIAL]
         partial = [c for c in partial if c.explained > 0]
@@ -257,13 +260,15 @@ class _Search:
         if all(_equal(run, runs[0][1]) for _, run in runs):
             return rivals
         answer = self.answer(x, screen)
+        if not answer:
+            return rivals
         counts = [self.apart_by(c.model, run, answer) for c, run in runs]
         return [c for (c, _), count in zip(runs, counts, strict=True) if count <= min(counts)]
 
     def holds(self, model: Model, found: Candidate, screen: Screen) -> bool:
         """Whether the candidate foretells what the implementation does on inputs that nobody has seen."""
         wrong = before = 0
-        for seed in range(PROBES, PROBES + 3):
+        for seed in range(PROBES, PROBES + 4):
             x = probe_input(self.x, seed)
             answer = self.answer(x, screen)
             run, plain = (self.region(m, screen, x) for m in (found.model, model))
@@ -283,8 +288,13 @@ class _Search:
             return None
 
     def answer(self, x: Mapping[str, Array], screen: Screen) -> dict[str, Array]:
-        """What the implementation gives there."""
-        return {} if self.probe is None else {n: np.asarray(v) for n, v in self.probe(x).items() if n in screen.got}
+        """What the implementation gives there; nothing where it cannot take such input."""
+        if self.probe is None:
+            return {}
+        try:
+            return {n: np.asarray(v) for n, v in self.probe(x).items() if n in screen.got}
+        except SnnirError:
+            return {}
 
     def apart_by(self, model: Model, run: Mapping[str, Array], answer: Mapping[str, Array]) -> int:
         """Places in which the two differ."""
