@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of made-up input.")
 @source_option
 @dt_option
-@click.option("-o", "--output", metavar="REPORT.json", help="Write the JSON report to this file too.")
+@click.option("-o", "--output", metavar="REPORT.html|.json", help="Write the report too: one page, or JSON, by suffix.")
 @format_option
 @debug_option
 def validate_command(
@@ -79,7 +79,7 @@ def validate_command(
         from snnir.validation import validate
 
         with progress(f"comparing {', '.join(targets)} with the reference"):
-            report = validate(graph, targets, recorded, **drive)
+            report = validate(graph, targets, recorded, keep_traces=_page(output), **drive)
     ok = all(v.ok for v in found) and (report is None or report.ok)
     document = {
         "source": source,
@@ -90,7 +90,8 @@ def validate_command(
     if output is not None:
         from snnir.cli.show import as_json
 
-        write_file(output, as_json("validate", document))
+        data = as_json("validate", document)
+        write_file(output, _html(data, report) if _page(output) else data)
     if output_format == "json":
         from snnir.cli.show import print_json
 
@@ -105,6 +106,19 @@ def validate_command(
     if ok:
         return 0
     return 1 if report is None or not all(v.ok for v in found) else _status(report)
+
+
+def _page(output: str | None) -> bool:
+    return output is not None and output.lower().endswith((".html", ".htm"))
+
+
+def _html(data: bytes, report: Report | None) -> bytes:
+    import json
+
+    from snnir.draw.report import report_text
+
+    kept = {} if report is None else {name: (t.pairs, t.places) for name, t in report.traces.items()}
+    return report_text(json.loads(data), kept).encode()
 
 
 def _status(report: Report) -> int:

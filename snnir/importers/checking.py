@@ -12,7 +12,7 @@ import numpy as np
 from snnir.compiler import compile, load
 from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
-from snnir.importers.diagnosis import Diagnosis, named
+from snnir.importers.diagnosis import Diagnosis, named, off_by
 from snnir.importers.evidence import alone
 from snnir.importers.findings import Fault, ImporterVerdict, ImportWord, Refusal
 from snnir.importers.running import Crash, attempt, build, modules_of, nir_file, one_by_one
@@ -129,7 +129,7 @@ def _checked(its: Importer, file: bytes, graph: Graph, values: Array) -> Importe
     wanted = interpret(graph, x)
     found = Diagnosis(its, graph, x, run, wanted, batch)
     faults += found.faults()
-    off = found.off(run.output)
+    off = off_by(run.output, wanted)
     differing = int(np.count_nonzero(off[:, :batch])) if off is not None else int(wanted[:, :batch].size)
     explained = found.explained() if faults or differing else None
     shape = None if off is not None else (wanted.shape[2:], run.output.shape[2:])
@@ -144,7 +144,7 @@ def _checked(its: Importer, file: bytes, graph: Graph, values: Array) -> Importe
         places=int(wanted[:, :batch].size),
         differing=differing,
         explained=explained,
-        returned=int(run.output[:, :batch].size),
+        returned=int(found.run.output[:, :batch].size),
         faults=tuple(faults),
         shape=shape,
     )

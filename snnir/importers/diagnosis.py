@@ -17,6 +17,7 @@ from snnir.importers.table import Importer
 from snnir.importers.wiring import Feed, Wiring, meant, observed
 from snnir.ops import Array
 
+LARGE = 1e5  # of float32 values that are to be compared with sums of others
 NODES = 40  # nodes that are imported alone, field by field
 DEFAULTS = {"r": 1.0, "w_in": 1.0, "v_leak": 0.0, "v_reset": 0.0}  # to ignore these is no fault
 IGNORED = {"v_reset": "reset-ignored", "bias": "bias-dropped"}  # others are called '<field>-ignored'
@@ -26,16 +27,18 @@ class Diagnosis:
     """What a recorded run shows."""
 
     def __init__(self, its: Importer, graph: Graph, x: Array, run: Recording, wanted: Array, batch: int) -> None:
-        self.its, self.graph, self.x, self.run, self.wanted, self.batch = its, graph, x, run, wanted, batch
+        peaks = _peaks(run, x.shape[:2])
+        tame = np.flatnonzero((np.arange(x.shape[1]) < batch) | (peaks.max(axis=0) < LARGE))
+        wild = (peaks[:, :batch] >= LARGE).any(axis=1)
+        self.steps = int(wild.argmax()) if wild.any() else len(x)  # those that can be compared
+        self.its, self.graph, self.batch = its, graph, batch
+        self.x, self.wanted = x[: self.steps, tame], wanted[: self.steps, tame]
+        self.unbounded = self.steps < len(x)
+        x, run = self.x, run.of(self.steps, tame)
+        self.run = run
         self.wiring: Wiring = observed(graph, run, x)
         self.changes: dict[str, tuple[Change, ...] | None] = {n: self._changes(n) for n in run.y}
         self.meant = as_meant(graph)
-
-    def off(self, output: Array) -> Array | None:
-        """Where an output is not the reference's; None where it has another size."""
-        if output.shape[:2] != self.wanted.shape[:2] or output.size != self.wanted.size:
-            return None
-        return ~(np.abs(output.reshape(self.wanted.shape) - self.wanted) <= TOLERANCE * sizes(self.wanted))
 
     def _changes(self, name: str) -> tuple[Change, ...] | None:
         run = self.run
@@ -67,7 +70,7 @@ class Diagnosis:
 
     def faults(self) -> list[Fault]:
         """Everything that is not as the file says: structure first."""
-        found = [*self._lost(), *self._edges(), *self._output(), *self._nodes()]
+        found = [*self._unbounded(), *self._lost(), *self._edges(), *self._output(), *self._nodes()]
         known = {(fault.kind, name) for fault in found for name in fault.where}
         return [*found, *self._hidden(known)]
 
@@ -95,6 +98,12 @@ class Diagnosis:
             )
             for field, names in together.items()
         ]
+
+    def _unbounded(self) -> list[Fault]:
+        if not self.unbounded:
+            return []
+        text = f"its values grow beyond all bounds, past {LARGE:g} at step {self.steps}"
+        return [Fault("unbounded", (), text, "what else is said was seen in the steps before")]
 
     # -- structure -----------------------------------------------------------------------------------------------
 
@@ -169,7 +178,7 @@ class Diagnosis:
                 Fault("output-not-summed", (name,), text, f"its call gave {self.run.parts} values and a state")
             )
         if feeds is None:
-            if self.off(self.run.output) is None or self.off(self.run.output).any():  # type: ignore[union-attr]
+            if off_by(self.run.output, self.wanted) is None or off_by(self.run.output, self.wanted).any():  # type: ignore[union-attr]
                 text = "what it returns is no sum of what the nodes gave"
                 found.append(Fault("output-unknown", (name,), text, "searched, not found"))
             return found
@@ -249,6 +258,23 @@ def _sum_text(feeds: tuple[Feed, ...]) -> str:
 
 def named(graph: Graph, name: str) -> str:
     return f"{name} ({graph[name].kind})"
+
+
+def _peaks(run: Recording, size: tuple[int, ...]) -> Array:
+    """The largest absolute value in any node, (T, B)."""
+    peaks = np.zeros(size)
+    for values in (v for side in (*run.x.values(), *run.y.values()) for v in side):
+        flat = np.abs(values.reshape(*size, -1))
+        peaks = np.maximum(peaks, np.where(np.isfinite(flat), flat, np.inf).max(axis=-1))
+    return peaks
+
+
+def off_by(output: Array, wanted: Array) -> Array | None:
+    """Where an output is not the reference's; None where it has another size."""
+    if output.shape[:2] != wanted.shape[:2] or output.size != wanted.size:
+        return None
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(output.reshape(wanted.shape) - wanted) <= TOLERANCE * sizes(wanted))
 
 
 def kind_of(field: str) -> str:

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,13 @@ class Recording:
     y: dict[str, list[Array]] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+
+    def of(self, steps: int, samples: Array) -> Recording:
+        """The same run, its first steps and some samples only."""
+        x, y = (
+            {name: [v[:steps, samples] for v in values] for name, values in side.items()} for side in (self.x, self.y)
+        )
+        return replace(self, output=self.output[:steps, samples], x=x, y=y)
 
 
 class Crash(Exception):
