@@ -68,13 +68,18 @@ class UsageError(SnnirError):
     """The call itself is wrong: an unknown target, pass or option (exit status 2)."""
 
 
+WITHOUT_REQUIREMENTS = ("norse", "sinabs", "spikingjelly")
+"""Packages whose extras hold what they import, not them: they ask for more, which can replace a build of PyTorch."""
+
+
 class MissingPackageError(SnnirError):
     """A target needs a package that is not installed (exit status 3)."""
 
     def __init__(self, package: str, extra: str, why: str) -> None:
         self.package = package
         self.extra = extra
-        super().__init__(f"{why} needs the package {package!r}: pip install 'snnir[{extra}]'")
+        itself = f", then pip install --no-deps {package}" if package in WITHOUT_REQUIREMENTS else ""
+        super().__init__(f"{why} needs the package {package!r}: pip install 'snnir[{extra}]'{itself}")
 
 
 def fail(rule: str, what: str, **fields: str) -> CompileError:
