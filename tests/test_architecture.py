@@ -30,6 +30,7 @@ FLOORS = (
     {"registry"},
     {"compiler", "artifact"},
     {"validation", "conformance", "importers"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 )
