@@ -1,11 +1,13 @@
 """What Loihi's integers cost: spike counts of random nets, and a denoiser's predictions and images, against floats.
 
     python benchmarks/lava_quantisation.py                                  # random nets
+    python benchmarks/lava_quantisation.py --convolutions                   # random convolutional nets, Lava's Conv
     python benchmarks/lava_quantisation.py --fsddim digits --images 16      # models/fsddim.py, 20 DDIM steps
 
 Nets: three dense layers (20-50-30-10), Gaussian weights that go with the root of the fan-in, input of random spikes
 (0.2 per step), 300 steps, 4 samples, 3 nets each. The error is the summed difference of spike counts per sample and
-neuron over summed counts, all layers together.
+neuron over summed counts, all layers together. Convolutional nets: 2 x 28 x 36 inputs, layers of 12,096, 12,096, 4,032
+and 10 LIF neurons, two pools between, 100 steps, 2 samples, 2 nets each.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 import snnir
 from snnir.graph import Graph, chain
-from snnir.ops import LIF, CubaLIF, Input, Linear, Op, Output
+from snnir.ops import LIF, AvgPool2d, Conv2d, CubaLIF, Flatten, Input, Linear, Op, Output
 from snnir.semantics import Semantics
 
 DT = 1e-3
@@ -41,6 +43,41 @@ def net(rng: np.random.Generator, tau: float, current_based: bool) -> Graph:
             )
         ops += [(f"w{at}", Linear(weight=weight)), (f"n{at}", neurons)]
     return chain(*ops, ("out", Output()), semantics=Semantics(dt=DT))
+
+
+def convolutional(rng: np.random.Generator, tau: float) -> Graph:
+    """Three convolutions, two pools, and a dense layer of LIF neurons with a time constant of `tau` steps."""
+    gain = 2.0 if tau < 50 else 1.0
+
+    def conv(out: int, into: int) -> Op:
+        spread = gain / np.sqrt(9 * into)
+        return Conv2d(weight=rng.normal(0.15 * spread, spread, (out, into, 3, 3)), bias=np.zeros(out), padding=1)
+
+    def lif(*shape: int) -> Op:
+        return LIF(tau=np.full(shape, tau * DT), r=np.full(shape, tau), v_threshold=np.ones(shape))
+
+    pool = AvgPool2d(kernel_size=(2, 2), stride=(2, 2))
+    dense = Linear(weight=rng.normal(0.002, 3 / np.sqrt(1008), (10, 1008)))
+    ops = [Input(shape=(2, 28, 36)), conv(12, 2), lif(12, 1, 1), conv(12, 12), lif(12, 1, 1), pool, conv(16, 12)]
+    ops += [lif(16, 1, 1), pool, Flatten(), dense, lif(10)]
+    return chain(*((f"n{i}", op) for i, op in enumerate(ops)), ("out", Output()), semantics=Semantics(dt=DT))
+
+
+def convolutions() -> None:
+    """Prints one line per time constant."""
+    print("tau  spikes   " + "  ".join(f"{bits:2d} bits" for bits in BITS))
+    for tau in (5, 20, 100):
+        errors: dict[int, list[float]] = {bits: [] for bits in BITS}
+        spikes = 0
+        for seed in range(2):
+            rng = np.random.default_rng(seed)
+            graph = convolutional(rng, tau)
+            x = (rng.random((100, 2, 2, 28, 36)) < 0.2).astype(float)
+            for bits in BITS:
+                measured = snnir.compile(graph, "lava", calibrate=x, weight_bits=bits, conv="conv").report["measured"]
+                errors[bits].append(measured["count_error"])
+            spikes += measured["spikes"]
+        print(f"{tau:3d} {spikes:8d}   " + "  ".join(f"{100 * np.mean(e):5.2f} %" for e in errors.values()))
 
 
 def nets() -> None:
@@ -100,10 +137,13 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fsddim", metavar="PRESET", help="a denoiser of models/fsddim.py instead of random nets")
+    parser.add_argument("--convolutions", action="store_true", help="random convolutional nets")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20, help="DDIM steps")
     options = parser.parse_args()
-    if options.fsddim:
+    if options.convolutions:
+        convolutions()
+    elif options.fsddim:
         denoiser(options.fsddim, options.images, options.steps)
     else:
         nets()

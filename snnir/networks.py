@@ -12,15 +12,18 @@ import numpy as np
 from snnir.discretise import Recurrence
 from snnir.errors import Violation
 from snnir.kernels import Kernel
-from snnir.ops import Array, CubaLI, CubaLIF, Neuron, Shape, SpikingNeuron
+from snnir.ops import Array, CubaLI, CubaLIF, Neuron, Shape, SpikingNeuron, Threshold
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """An op of neurons: `size` of them, coefficients of one step as flat arrays (None while dt is not known)."""
+    """An op of neurons: `size` of them, coefficients of one step as flat arrays (None while dt is not known).
+
+    A Threshold is a neuron that keeps nothing.
+    """
 
     name: str
-    op: Neuron
+    op: Neuron | Threshold
     shape: Shape
     rule: Recurrence | None
 
@@ -105,7 +108,7 @@ class Reading:
     """
 
     prefix: str
-    neurons: tuple[type[Neuron], ...] = (SpikingNeuron,)
+    neurons: tuple[type[Neuron | Threshold], ...] = (SpikingNeuron,)
     room: str = ""
     largest: int = 1 << 26
     kernels: Literal["never", "matrix", "auto", "conv"] = "never"

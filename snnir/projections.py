@@ -22,7 +22,7 @@ from snnir.interpreter.run import edge_lags
 from snnir.interpreter.stateless import STATELESS
 from snnir.kernels import kernels_from
 from snnir.networks import Network, Population, Projection, Reading
-from snnir.ops import Array, Constant, Delay, Neuron, Op, Output
+from snnir.ops import Array, Constant, Delay, Neuron, Op, Output, Threshold
 
 __all__ = ["LINEAR_OPS", "Network", "Population", "Projection", "Reading", "read_network"]
 
@@ -84,10 +84,10 @@ class _Reader:
         found.sort(key=lambda p: (position[p.target], position[p.source], p.delay))
         return Network(inputs, populations, outputs, tuple(found), constants, tuple(self.faults), complete)
 
-    def _population(self, name: str, op: Neuron) -> Population:
+    def _population(self, name: str, op: Neuron | Threshold) -> Population:
         shape = self.graph.shapes[name]
         try:
-            rule = recurrence(op, self.graph.semantics)
+            rule = _memoryless(op) if isinstance(op, Threshold) else recurrence(op, self.graph.semantics)
         except CompileError as error:
             self._fault(error)
             return Population(name, op, shape, None)
@@ -320,6 +320,11 @@ class _Reader:
             flat = {onset: np.asarray(value).reshape(-1) for onset, value in values.items() if np.any(value)}
             found.update({target: flat} if flat else {})
         return found
+
+
+def _memoryless(op: Threshold) -> Recurrence:
+    zero, one = np.asarray(0.0), np.asarray(1.0)
+    return Recurrence(zero, one, zero, zero, threshold=op.threshold.astype(np.float64), v_reset=zero)
 
 
 def _merged(values: Mapping[int, Array]) -> dict[int, Array]:

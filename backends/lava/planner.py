@@ -18,7 +18,7 @@ from snnir.errors import Violation
 from snnir.graph import Graph
 from snnir.kernels import NoKernel
 from snnir.lags import timing
-from snnir.ops import Array, Neuron, SpikingNeuron
+from snnir.ops import Array, Neuron, Threshold
 from snnir.projections import Network, Population, Projection, Reading, read_network
 from snnir.semantics import Semantics
 
@@ -27,7 +27,7 @@ LARGEST = 1 << 24  # weights of a matrix
 READINGS: dict[Conv, Reading] = {
     mode: Reading(
         "lava",
-        neurons=(Neuron,),
+        neurons=(Neuron, Threshold),
         room=f"at most {LARGEST} weights in a matrix" + ("" if mode == "matrix" else ", or what is one convolution"),
         largest=LARGEST,
         kernels=mode,
@@ -54,7 +54,7 @@ def plan(graph: Graph, conv: Conv = "auto") -> Plan:
 
 def spiking(population: Population) -> bool:
     """Whether its neurons spike; otherwise its membranes are read by the host."""
-    return isinstance(population.op, SpikingNeuron)
+    return population.op.spiking
 
 
 def level_of(rule: Recurrence) -> Array:

@@ -15,6 +15,7 @@ from snnir.backends.lava.plan import DRIVER
 from snnir.backends.lava.planner import level_of, plan, spiking
 from snnir.errors import Violation
 from snnir.graph import Graph
+from snnir.ops import Threshold
 from snnir.target import Rule, allowed
 
 MOST_PARTS = 32
@@ -45,7 +46,9 @@ def readable(graph: Graph) -> Iterator[Violation]:
 def hard_reset(graph: Graph) -> Iterator[Violation]:
     """A spike sets the membrane to the chip's 0; there is no reset by subtraction."""
     reset = graph.semantics.reset
-    populations = {n: p for n, p in plan(graph).network.populations.items() if spiking(p)}
+    populations = {
+        n: p for n, p in plan(graph).network.populations.items() if spiking(p) and not isinstance(p.op, Threshold)
+    }
     if reset == "delayed-value":  # LIF and IF neurons are set back before they take the next input: nobody can tell
         populations = {n: p for n, p in populations.items() if p.current_based}
     elif reset == "value":
@@ -97,13 +100,14 @@ def thresholds(graph: Graph) -> Iterator[Violation]:
             continue
         above = np.broadcast_to(rule.threshold - level_of(rule), population.size)
         if not (above > 0).all():
-            worst = int(above.argmin())
+            low, plain = float(above.min()), isinstance(population.op, Threshold)
+            said = f"threshold is {low:.6g}" if plain else f"v_threshold lies {low:.6g} above v_reset"
             yield Violation(
                 "lava-threshold",
-                f"v_threshold lies {above[worst]:.6g} above v_reset ({int((above <= 0).sum())} of {above.size})",
+                f"{said} ({int((above <= 0).sum())} of {above.size})",
                 where=_where(graph, name),
                 loc=_loc(graph, name),
-                expected="a threshold above the reset",
+                expected="a threshold above 0" if plain else "a threshold above the reset",
             )
 
 

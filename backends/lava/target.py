@@ -7,7 +7,7 @@ from dataclasses import fields
 from snnir.backends.lava.chip import EXPONENTS, MAX_BIAS, MAX_BIAS_EXP, MAX_DELAY, MAX_THRESHOLD
 from snnir.backends.lava.planner import LARGEST
 from snnir.backends.lava.rules import MOST_PARTS, RULES
-from snnir.ops import IF, LI, LIF, Constant, CubaLI, CubaLIF, Delay, I, Input, Output
+from snnir.ops import IF, LI, LIF, Constant, CubaLI, CubaLIF, Delay, I, Input, Output, Threshold
 from snnir.projections import LINEAR_OPS
 from snnir.semantics import Semantics
 from snnir.target import Target
@@ -40,7 +40,7 @@ LIMITS = {
 TARGET = Target(
     name="lava",
     title="Lava 0.10 (Loihi's arithmetic)",
-    ops=frozenset({Input, Output, CubaLIF, LIF, IF, CubaLI, LI, I, Delay, Constant, *LINEAR_OPS}),
+    ops=frozenset({Input, Output, CubaLIF, LIF, IF, CubaLI, LI, I, Threshold, Delay, Constant, *LINEAR_OPS}),
     semantics=SEMANTICS,
     adapts=frozenset(f.name for f in fields(Semantics)),
     rules=RULES,

@@ -20,7 +20,7 @@ from snnir.backends.lava.plan import DRIVER
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
-from snnir.ops import LI, LIF, Conv2d, CubaLI, Delay, Input, LayerNorm, Linear, Output
+from snnir.ops import LI, LIF, Conv2d, CubaLI, Delay, Input, LayerNorm, Linear, Output, Threshold
 from snnir.semantics import Semantics
 from snnir.simulators.loihi import LoihiSpec, effective_weights, largest_currents, simulate
 from tests.backends.test_lava_layout import HARD, everything
@@ -266,6 +266,19 @@ def test_membranes_cannot_be_sent() -> None:
     ops = {"in": Input(shape=(3,)), "li": LI(tau=np.full(3, 9 * DT), r=np.ones(3)), "w": linear(rng, 2, 3), "n": lif(2)}
     graph = wired(ops | {"out": Output()}, "in > li > w > n > out", semantics=HARD)
     assert "the membranes of li (LI) go into n" in broken(graph)["lava-membrane"]
+
+
+def test_thresholds_without_memory_count_like_the_network() -> None:
+    rng = np.random.default_rng(11)
+    ops = [("in", Input(shape=(8,))), ("w", affine(rng, 12, 8)), ("t", Threshold(threshold=np.full((), 0.7)))]
+    graph = chain(*ops, ("v", linear(rng, 5, 12)), ("n", lif(5)), ("out", Output()), semantics=HARD)
+    x = np.where(spikes((200, 4, 8), 0.4) > 0, rng.normal(0.5, 0.5, (200, 4, 8)), 0.0)
+    result = snnir.compile(graph, "lava", calibrate=x)
+    measured = result.report["measured"]["count_error_by_population"]
+    assert measured["t"] < 0.002
+    assert measured["n"] < 0.01
+    (population, _) = result.artifact.spec.populations
+    assert (int(population.du), int(population.dv)) == (4095, 4095)
 
 
 def test_what_is_approximated_is_said() -> None:

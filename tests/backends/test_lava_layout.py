@@ -30,6 +30,7 @@ from snnir.ops import (
     Output,
     Scale,
     SumPool2d,
+    Threshold,
 )
 from snnir.pipeline import run_pipeline
 from snnir.semantics import Semantics
@@ -38,7 +39,7 @@ from tests.backends.xylo_nets import DT, Array, affine, cuba, lif, linear, spike
 from tests.strategies import inputs_for, nir_graphs
 
 HARD = Semantics(dt=DT)
-KINDS = (IF, LIF, CubaLIF, LI, CubaLI, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Delay)
+KINDS = (IF, LIF, CubaLIF, LI, CubaLI, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Delay, Threshold)
 
 
 def compare(graph: Graph, x: dict[str, Array], conv: Conv = "auto") -> int:
@@ -146,3 +147,28 @@ def test_outputs_can_mix_populations_of_different_depth() -> None:
     graph = Graph(ops, (*straight.edges, Edge("p", "both", "in0"), Edge("q", "both", "in1")), HARD)
     assert compare(graph, {"in": spikes((30, 2, 4), 0.4)}) > 20
     assert plan(graph).reads["out"].shift.tolist() == [1, 1, 1, 0, 0]
+
+
+def test_a_threshold_is_a_neuron_that_keeps_nothing() -> None:
+    """Beside neurons, on its own path, in front of an output, and with a reset that it does not have."""
+    rng = np.random.default_rng(4)
+    level = Threshold(threshold=rng.uniform(0.2, 0.6, 5))
+    ops = {"in": Input(shape=(4,)), "w": affine(rng, 5, 4), "t": level, "v": linear(rng, 3, 5), "n": lif(3)}
+    ops |= {"skip": linear(rng, 3, 4), "out": Output(), "crossed": Output()}
+    graph = wired(ops, "in > w > t > v > n > out", "in > skip > n", "t > crossed", semantics=HARD)
+    assert LAVA.target.check(graph) == []
+    assert compare(graph, {"in": spikes((40, 3, 4), 0.4)}) > 100
+    alone = wired(
+        {n: ops[n] for n in ("in", "w", "t", "crossed")}, "in > w > t > crossed", semantics=HARD.with_(reset="subtract")
+    )
+    assert LAVA.target.check(alone) == []
+    assert compare(alone, {"in": spikes((40, 3, 4), 0.4)}) > 100
+    low = Graph(
+        {**alone.ops, "t": Threshold(threshold=np.array([0.1, 0.0, 1.0, -0.2, 1.0]))}, alone.edges, alone.semantics
+    )
+    (fault,) = LAVA.target.check(low)
+    assert (fault.rule, fault.what, fault.expected) == (
+        "lava-threshold",
+        "threshold is -0.2 (2 of 5)",
+        "a threshold above 0",
+    )
