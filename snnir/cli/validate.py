@@ -171,7 +171,12 @@ def _notes(v: object) -> list[str]:
         d = v.first
         where = f"{d.op}{list(d.neuron)}" if d.neuron else d.op
         lines.append(f"first difference at {where}, step {d.step}, batch {d.batch}: {d.got:g}, expected {d.expected:g}")
-    if v.cause and not v.violations:
+    for c in v.causes:
+        lines.append(f"cause: {c.text}; explains {c.explained:.1%} of the differences")
+        if c.same:
+            lines.append(f"  or, with the same traces on every input tried: {'; '.join(c.same)}")
+        lines.append(f"  to remove it: {c.remedy}")
+    if v.cause and not v.violations and not v.causes:
         lines.append(f"cause: {v.cause}")
     for violation in v.violations:
         where = f"{violation['where']}: " if violation["where"] else ""

@@ -25,13 +25,14 @@ def _one(v: Array, rng: np.random.Generator, way: int) -> Array:
     steps, batch = min(STEPS, v.shape[0]), min(ELEMENTS, v.shape[1])
     drawn: Array = rng.choice(v.reshape(-1), (steps, batch, *v.shape[2:]))
     if way == 1:  # sparse
-        drawn = drawn * (rng.random(drawn.shape) < 0.3)
+        drawn = np.where(rng.random(drawn.shape) < 0.3, drawn, 0.0)
     elif way == 2:  # silence, then everything: what the biases and the start do alone
         drawn[: max(1, steps // 3)] = 0.0
     elif way == 3:  # held: the same input for many steps
         drawn = np.repeat(drawn[:: max(1, steps // 5)], max(1, steps // 5), axis=0)[:steps]
     elif way == 4:  # loud: who was silent may speak
-        drawn = 4.0 * drawn
+        drawn = drawn * np.float64(4.0)
     elif way == 5:
-        drawn = rng.normal(0.2, 2.0 * max(1.0, float(np.abs(v).max(initial=0.0))), drawn.shape)
+        spread = 2.0 * max(1.0, float(np.abs(v).max(initial=0.0)))
+        drawn = np.asarray(rng.normal(0.2, spread, drawn.shape))
     return np.asarray(drawn, np.float64)
