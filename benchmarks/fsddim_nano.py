@@ -157,10 +157,13 @@ def measure(weights: str = "shipped", samples: int = 1000, loops: int = 20) -> d
     found["linear optimum"] = linear_optimum(host)
     seen = host.variances[: host.components]
     found["v error"] = {"linear": v_error(host, lambda z, k: linear_v(z, seen, k * TURN))}
+    found["v error"]["the same spikes for all images"] = v_error(
+        host, lambda z, k: host.decode(both["exact"](host.encode(z, k)).mean(axis=0, keepdims=True), z, k)
+    )
     noise = np.random.default_rng(0).standard_normal((samples, len(host.mean)))
     drawn = {"linear host alone": linear_samples(host, noise)}
     for name, network in both.items():
-        found["v error"][name] = v_error(host, lambda z, k, run=network: host.decode(run(host.encode(z, k))))
+        found["v error"][name] = v_error(host, lambda z, k, run=network: host.decode(run(host.encode(z, k)), z, k))
         drawn[name] = sample(host, network, noise)
     found["same noise, rms float - exact"] = float(np.sqrt(np.mean((drawn["float"] - drawn["exact"]) ** 2)))
     features, found["classifier accuracy"] = classifier()

@@ -51,7 +51,7 @@ def neurons() -> nn.CubaLIF:
     """i <- (i + x) / 2, v <- (1 - 2^-15) v + i, a spike at v >= 1, which takes 1 off.
 
     The surrogate is wide and the reset is seen by the gradient: over a call, a neuron's count then grows by about one
-    per threshold of input, whenever it arrives.
+    per threshold of input, whenever it arrives. (Slope 2; at .5 or 8 the v error is .01 higher after 2000 iterations.)
     """
     return nn.CubaLIF.from_decay(
         0.5,
@@ -61,7 +61,7 @@ def neurons() -> nn.CubaLIF:
         comparison=">=",
         reset="subtract",
         detach_reset=False,
-        surrogate=nn.FastSigmoid(slope=0.5),
+        surrogate=nn.FastSigmoid(slope=2.0),
     )
 
 
@@ -157,7 +157,7 @@ def state(model: NanoNet) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
     return arrays | {f"host.{name}": getattr(model.host, name) for name in HOST}
 
 
-HOST = ("mean", "basis", "variances", "time_code", "decoder", "offset")
+HOST = ("mean", "basis", "variances", "time_code", "decoder", "skip", "offset")
 
 
 def _host(arrays: Mapping[str, Any], config: NanoConfig, where: Path) -> EventHost:

@@ -1,8 +1,10 @@
 """What a host computes around a denoising network that takes and gives events: images to counts, counts to v, DDIM.
 
 The network sees 16 channels of event counts, 0 to `most` per step: the largest principal components of a noisy image,
-and two channels for the time. Its output neurons' spikes, counted over a call, decode linearly to v. Everything else is
-a rotation per denoising step, so a chip without floating point does all that is not linear.
+and two channels for the time. Its output neurons' spikes, counted over a call, decode linearly to v; what of v follows
+from the noisy image linearly, a factor per component and denoising step, the host adds itself, so that the few spikes
+are spent on the rest. Everything else is a rotation per denoising step: a chip without floating point does all that is
+not linear.
 
 Time is K equal turns of a pure cosine schedule: with phi = k pi / (2 K), k = K, ..., 1, a noisy image is
 z = cos(phi) x + sin(phi) noise, the network says v = cos(phi) noise - sin(phi) x, and the DDIM step (eta = 0; Song et
@@ -24,7 +26,7 @@ __all__ = ["EventHost", "images_of", "linear_v", "sample", "sigma_delta"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Network = Callable[[Array], Array]
 
-_ARRAYS = ("mean", "basis", "variances", "time_code", "decoder", "offset")
+_ARRAYS = ("mean", "basis", "variances", "time_code", "decoder", "skip", "offset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class EventHost:
         mean: of the images' pixels (M,); basis: principal axes, orthonormal, the largest first (M, M).
         variances: of the images along these axes (M,).
         time_code: levels of the two time channels at denoising step k = 1..K (K, 2).
-        decoder, offset: v = counts @ decoder + offset, (N, C) and (C,).
+        decoder, skip, offset: v = counts @ decoder + skip[k] z + offset[k]; (N, C), (K, C) and (K, C).
     """
 
     image: tuple[int, int, int]
@@ -52,6 +54,7 @@ class EventHost:
     variances: Array
     time_code: Array
     decoder: Array
+    skip: Array
     offset: Array
 
     def __post_init__(self) -> None:
@@ -66,7 +69,8 @@ class EventHost:
             "variances": (pixels,),
             "time_code": (len(self.time_code), 2),
             "decoder": (outputs, seen),
-            "offset": (seen,),
+            "skip": (len(self.time_code), seen),
+            "offset": (len(self.time_code), seen),
         }
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
@@ -111,9 +115,9 @@ class EventHost:
         time = np.broadcast_to(self.time_code[k - 1], (len(z), 2))
         return sigma_delta(np.concatenate([levels, time], axis=1), self.steps)
 
-    def decode(self, counts: Array) -> Array:
-        """Spikes of the outputs in a call (B, N) -> v (B, C)."""
-        return np.asarray(counts @ self.decoder + self.offset)
+    def decode(self, counts: Array, z: Array, k: int) -> Array:
+        """Spikes of the outputs in a call (B, N), and the components that it was about (B, at least C) -> v (B, C)."""
+        return np.asarray(counts @ self.decoder + self.skip[k - 1] * z[:, : self.components] + self.offset[k - 1])
 
 
 def sigma_delta(levels: Array, steps: int) -> Array:
@@ -142,9 +146,8 @@ def sample(host: EventHost, network: Network, noise: Array) -> Array:
     z = np.array(noise, np.float64)
     seen, d = host.components, host.turn
     for k in range(host.calls, 0, -1):
-        v = np.concatenate(
-            [host.decode(network(host.encode(z, k))), linear_v(z[:, seen:], host.variances[seen:], k * d)], axis=1
-        )
+        counts = network(host.encode(z, k))
+        v = np.concatenate([host.decode(counts, z, k), linear_v(z[:, seen:], host.variances[seen:], k * d)], axis=1)
         z = np.cos(d) * z - np.sin(d) * v
     return images_of(host, z)
 

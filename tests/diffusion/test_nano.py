@@ -19,13 +19,13 @@ from snnir.diffusion.spec import spec_of
 from snnir.errors import CompileError, UsageError
 from snnir.models import fsddim
 from snnir.models.fsddim_nano import NanoNet
-from snnir.models.train_nano import TURN, Recipe, Teacher, digits, noisy, principal, train
+from snnir.models.train_nano import LAYERS, TURN, Recipe, Training, digits, noisy, principal, spikes, train
 from snnir.simulators.xylo import simulate
 from tests.xylo_oracle import XyloOracle
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ROOT = Path(__file__).parents[2]
-V_ERROR, RMS = 0.303, 0.012  # what the shipped weights reach; the linear optimum is .313; images are in [-1, 1]
+V_ERROR, RMS = 0.290, 0.010  # the linear optimum is .313; images are in [-1, 1]
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +93,6 @@ def test_the_host_travels_as_json_and_refuses_what_does_not_fit(host: EventHost)
         EventHost.from_dict({**host.to_dict(), "offset": [0.0]})
 
 
-def test_the_teacher_is_the_mean_of_v() -> None:
-    """Against importance sampling from the same mixture, in two dimensions."""
-    import torch
-
-    points = torch.tensor([[1.0, 0.5], [-1.0, 0.2], [0.3, -1.0]])
-    teacher = Teacher(points, torch.tensor([0.8, 0.4]), 0.6)
-    rng, phi = np.random.default_rng(0), 9 * TURN
-    x = 0.8 * points.numpy()[rng.integers(3, size=400_000)] + 0.6 * np.sqrt([0.8, 0.4]) * rng.standard_normal(
-        (400_000, 2)
-    )
-    for z in ([0.5, 0.5], [-1.0, 0.1]):
-        noise = (z - np.cos(phi) * x) / np.sin(phi)
-        weight = np.exp(-0.5 * (noise**2).sum(axis=1))
-        wanted = (weight[:, None] * (np.cos(phi) * noise - np.sin(phi) * x)).sum(axis=0) / weight.sum()
-        got = teacher.v(torch.tensor([z]), torch.tensor([9])).numpy()[0]
-        np.testing.assert_allclose(got, wanted, atol=0.02)
-
-
 # -- on the chip ---------------------------------------------------------------------------------------------------
 
 
@@ -121,10 +103,13 @@ def test_it_fits_and_keeps_the_integers_it_was_trained_with(chip: CompileResult,
     assert (spec.weights_rec != 0).any(axis=-1).sum(axis=1).max() <= 1024
     assert chip.latency == 2
     assert chip.report["measured"]["chosen"] == "as trained"
-    for name, weights in (("into", spec.weights_in[:, :128]), ("out", spec.weights_out)):
-        trained = getattr(model, name).weight.detach().numpy().T
-        unit = np.abs(trained).max(axis=0) / 127
-        np.testing.assert_array_equal(np.squeeze(weights), np.rint(trained / unit))
+    parts = (("into", spec.weights_in[:, :128], spec.weight_shift_in), ("out", spec.weights_out, spec.weight_shift_out))
+    for name, weights, shift in parts:
+        trained = getattr(model, name).weight.detach().numpy().T.astype(np.float64)
+        most = 32767 / 2 / 2**shift  # two thresholds must fit 16 bits; that is less than 127 levels for a few neurons
+        scale = np.minimum(127 / np.abs(trained).max(axis=0), most)
+        np.testing.assert_array_equal(np.squeeze(weights), np.rint(trained * scale))
+        assert np.count_nonzero(scale == most) <= 2
 
 
 @pytest.mark.oracle
@@ -142,7 +127,7 @@ def test_whole_loops_equal_xylosim(chip: CompileResult, host: EventHost) -> None
 
     images = sample(host, network, np.random.default_rng(5).standard_normal((4, 16)))
     assert len(calls) == 20
-    assert min(calls) > 0
+    assert sum(calls) > 1000  # few where the image is all noise: there the host's linear part is nearly all
     assert images.shape == (4, 1, 4, 4)
 
 
@@ -155,8 +140,8 @@ def test_v_error_is_below_what_any_linear_estimate_reaches(
     for k, z, v in held_out:
         events = host.encode(z, k)
         errors["linear"].append(np.mean((linear_v(z, host.variances[:14], k * TURN) - v) ** 2))
-        errors["exact"].append(np.mean((host.decode(exact(events)) - v) ** 2))
-        errors["float"].append(np.mean((host.decode(ideal(events)) - v) ** 2))
+        errors["exact"].append(np.mean((host.decode(exact(events), z, k) - v) ** 2))
+        errors["float"].append(np.mean((host.decode(ideal(events), z, k) - v) ** 2))
     linear, chip_error, float_error = (float(np.mean(errors[name])) for name in ("linear", "exact", "float"))
     assert 0.305 < linear < 0.325
     assert chip_error <= V_ERROR
@@ -226,23 +211,52 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
         spec_of(snnir.load(fsddim.build("nano")))
 
 
+def test_training_computes_what_the_torch_target_computes(model: NanoNet, host: EventHost) -> None:
+    import torch
+
+    points = host.project(digits()[1])[:8]
+    events = np.concatenate([host.encode(z, k) for k, z, _ in noisy(points, 1, 1)], axis=1)
+    weights = [getattr(model, name).weight.detach().double() for name in LAYERS]
+    got, currents = spikes(torch.tensor(events, dtype=torch.float64), weights)
+    np.testing.assert_array_equal(got.numpy(), snnir.compile(model, "torch").run(events.astype(np.float64)))
+    assert got.sum() > 1000
+    assert all(float((i > 1.0).double().mean()) < 1e-3 for i in currents[:2])  # else the chip spikes twice in a step
+
+
+def test_gradients_are_those_of_the_models_neurons() -> None:
+    """The fast backward pass against ordinary operations, through the layers of `snnir.nn`."""
+    import torch
+
+    training = Training(Recipe(seed=1))
+    z, k, v = training.batch(8)
+    events = training.events(z, k).detach()
+    weights = [w.detach().requires_grad_() for w in training.weights()]
+    got, _ = spikes(events, weights)
+    with torch.no_grad():
+        for name, weight in zip(LAYERS, weights, strict=True):
+            getattr(training.net, name).weight.copy_(weight)
+    wanted = training.net(events)
+    assert float((got - wanted).detach().abs().mean()) < 1e-3  # sums are rounded in another order
+    for out in (got, wanted):
+        ((training.decoder(out.sum(dim=0)) - v) ** 2).mean().backward()
+    for name, weight in zip(LAYERS, weights, strict=True):
+        reference = getattr(training.net, name).weight.grad
+        assert float((weight.grad - reference).norm() / reference.norm()) < 0.02
+
+
 def test_training_is_repeatable_and_learns() -> None:
-    recipe = Recipe(seed=3, rate_iterations=150, spike_iterations=6, bank=4000, width=0.5)
+    recipe = Recipe(seed=3, first=40, second=2, batch=64, fitted=2000)
     first, second = train(recipe), train(recipe)
     assert first.host is not None
     assert second.host is not None
-    # kernels may be compiled between the two, and then round sums differently
-    np.testing.assert_allclose(first.middle.weight.detach(), second.middle.weight.detach(), atol=1e-5)
-    np.testing.assert_allclose(first.host.decoder, second.host.decoder, atol=1e-3)
+    np.testing.assert_array_equal(first.middle.weight.detach(), second.middle.weight.detach())
+    np.testing.assert_array_equal(first.host.decoder, second.host.decoder)
     compiled = snnir.compile(first, "torch")
     mean, basis, _ = principal(digits()[0])
-    points = ((digits()[1].reshape(-1, 16) - mean) @ basis)[:200, :14]
-    errors = [
-        (
-            np.mean((first.host.decode(compiled.run(first.host.encode(z, k).astype(float)).sum(axis=0)) - v) ** 2),
-            np.mean(v**2),
-        )
-        for k, z, v in noisy(points, 1, 0)
-    ]
+    points = ((digits()[1].reshape(-1, 16) - mean) @ basis)[:100, :14]
+    errors = []
+    for k, z, v in noisy(points, 1, 0):
+        counts = compiled.run(first.host.encode(z, k).astype(float)).sum(axis=0)
+        errors.append((np.mean((first.host.decode(counts, z, k) - v) ** 2), np.mean(v**2)))
     got, silent = np.mean(errors, axis=0)
-    assert got < 0.8 * silent
+    assert got < 0.9 * silent
