@@ -24,6 +24,14 @@ _STYLES = {"exact": "green", "quantised": "cyan", "refused": "yellow", "crashed"
 @click.option("--case", "patterns", multiple=True, metavar="NAME", help="Only cases of this name or pattern ('conv*').")
 @click.option("--group", type=click.Choice(["core", "variants"]), help="Only cases of this group.")
 @click.option("--allow", type=click.Choice(["approximate"]), multiple=True, help="As for snnir compile.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds that an ADAPTER may take for a case; 0 for any time.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the cases and stop.")
 @click.option("--export", metavar="DIR", type=click.Path(path_type=Path), help="Copy the suite's files there and stop.")
 @click.option("--strict", is_flag=True, help="Exit status 1 unless every case is exact.")
@@ -36,6 +44,7 @@ def conformance_command(
     patterns: tuple[str, ...],
     group: str | None,
     allow: tuple[str, ...],
+    timeout: float,
     listing: bool,
     export: Path | None,
     strict: bool,
@@ -62,7 +71,7 @@ def conformance_command(
         return _list(chosen, output_format)
     if not names and not adapters:
         raise click.UsageError("name a --target of snnir, or an ADAPTER (package.module:name)")
-    scores, missing = _scores(names, adapters, chosen, allow)
+    scores, missing = _scores(names, adapters, chosen, allow, timeout)
     document: dict[str, Any] = {
         "cases": len(chosen),
         "scores": [score.to_json() for score in scores],
@@ -95,7 +104,11 @@ def _targets(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _scores(
-    targets: tuple[str, ...], adapters: tuple[str, ...], chosen: tuple[Case, ...], allow: tuple[str, ...]
+    targets: tuple[str, ...],
+    adapters: tuple[str, ...],
+    chosen: tuple[Case, ...],
+    allow: tuple[str, ...],
+    timeout: float,
 ) -> tuple[list[Score], dict[str, str]]:
     from snnir.conformance import check_adapter, check_target, load_adapter
     from snnir.errors import MissingPackageError
@@ -111,7 +124,7 @@ def _scores(
             missing[target] = str(error)
     for spec, adapter in loaded:
         with progress(f"{spec}: {len(chosen)} cases"):
-            scores.append(check_adapter(adapter, chosen, spec))
+            scores.append(check_adapter(adapter, chosen, spec, timeout))
     return scores, missing
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,15 @@ from snnir.errors import CompileError, UsageError
 from snnir.ops import Array
 
 Adapter = Callable[..., Any]
+TIMEOUT = 60.0  # seconds that an adapter may take for a case
 
 
 class Refused(Exception):
     """Raised by an adapter whose library cannot do a case and knows it; NotImplementedError serves too."""
+
+
+class _TooLongError(BaseException):
+    """An adapter's time is up. No Exception, so that nothing within the adapter takes it for its own."""
 
 
 # -- targets of snnir ------------------------------------------------------------------------------------------------
@@ -121,7 +129,9 @@ def _callables(module: Any) -> str:
     return ", ".join(found) if found else "nothing to call"
 
 
-def check_adapter(adapter: Adapter, chosen: Sequence[Case] | None = None, subject: str = "") -> Score:
+def check_adapter(
+    adapter: Adapter, chosen: Sequence[Case] | None = None, subject: str = "", timeout: float = TIMEOUT
+) -> Score:
     """What another library makes of the cases (default: all).
 
     Args:
@@ -131,20 +141,45 @@ def check_adapter(adapter: Adapter, chosen: Sequence[Case] | None = None, subjec
             where there is one output; spikes of hidden nodes by name are compared too. It raises `Refused` or
             NotImplementedError where the library cannot do a case.
         subject: its name in the score.
+        timeout: seconds for a case, after which it counts as crashed; 0 for none. It works in the main thread of
+            systems that have alarms (not on Windows).
 
     Raises:
         UsageError: it gives something else; nothing can be said of a library through a broken adapter.
     """
     name = subject or getattr(adapter, "__qualname__", type(adapter).__name__)
-    return scored(name, [_through(case, adapter) for case in (cases() if chosen is None else chosen)])
+    return scored(name, [_through(case, adapter, timeout) for case in (cases() if chosen is None else chosen)])
 
 
-def _through(case: Case, adapter: Adapter) -> CaseVerdict:
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raises `_TooLongError` in what takes longer."""
+    if not seconds or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        given = adapter(str(case.path), case.input_values(), case.dt, case.deviations)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _through(case: Case, adapter: Adapter, timeout: float) -> CaseVerdict:
+    try:
+        with _at_most(timeout):
+            given = adapter(str(case.path), case.input_values(), case.dt, case.deviations)
     except (Refused, NotImplementedError) as error:
         return refused(case, str(error).strip().partition("\n")[0] or "no reason given")
+    except _TooLongError:
+        return crashed(case, TimeoutError(f"no answer after {timeout:g} s"))
     except Exception as error:
+        # Raised by the call itself, not within the adapter: it takes other arguments.
         if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
             raise UsageError(f"the adapter cannot be called as adapter(path, inputs, dt, semantics): {error}") from None
         return crashed(case, error)

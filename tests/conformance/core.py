@@ -8,7 +8,7 @@ import numpy as np
 
 from snnir import ops
 from snnir.graph import Edge, Graph
-from snnir.semantics import NIR_SEMANTICS
+from snnir.semantics import NIR_SEMANTICS, Semantics
 from tests.conformance.parts import (
     STEP,
     affine,
@@ -48,12 +48,12 @@ Rng = np.random.Generator
     },
 )
 def _lif(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, r=3.0, threshold=0.875))
+    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, threshold=0.84375))
 
 
 @case("lif-r", "r multiplies the input of a LIF", {"r is ignored": sets("lif", r=1.0)})
 def _lif_r(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3, low=0.0, high=2.0), lif=lif(3, r=[4.0, 2.0, 6.0], threshold=1.1875))
+    return line(4, 3, fc=linear(rng, 4, 3, low=0.0, high=2.0), lif=lif(3, r=3.0, threshold=0.84375))
 
 
 @case(
@@ -66,7 +66,7 @@ def _lif_r(rng: Rng) -> Graph:
     },
 )
 def _heterogeneous(rng: Rng) -> Graph:
-    fields: Any = {"tau": [2.0, 4.0, 16.0, 8.0], "r": 4.0, "threshold": [0.5625, 1.1875, 0.8125, 1.5625]}
+    fields: Any = {"tau": [2.0, 4.0, 16.0, 8.0], "threshold": [0.5625, 1.1875, 0.8125, 1.5625]}
     return line(4, 4, fc=linear(rng, 4, 4, low=-0.25), lif=lif(4, **fields))
 
 
@@ -76,12 +76,11 @@ def _heterogeneous(rng: Rng) -> Graph:
     {
         "v_leak is ignored": sets("lif", v_leak=0.0),
         "the membrane starts at 0": means(start="zero"),
-        "v_leak is also multiplied by r": sets("lif", v_leak=lambda v: v * 3),
     },
     stimulus=lambda rng, graph: spikes(rng, graph, rate=0.25),
 )
 def _v_leak(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, r=3.0, leak=[0.75, -0.5, 0.375], threshold=0.96875))
+    return line(4, 3, fc=linear(rng, 4, 3), lif=lif(3, leak=0.625, threshold=0.96875))
 
 
 @case(
@@ -93,7 +92,7 @@ def _v_leak(rng: Rng) -> Graph:
     },
 )
 def _v_reset(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3, low=0.0), lif=lif(3, reset=[-0.5, 0.25, -1.0], threshold=0.96875))
+    return line(4, 3, fc=linear(rng, 4, 3, low=0.0), lif=lif(3, reset=-0.5, threshold=0.96875))
 
 
 @case(
@@ -105,7 +104,7 @@ def _v_reset(rng: Rng) -> Graph:
 )
 def _on_threshold(rng: Rng) -> Graph:
     weight = np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.5, 0.0, 0.5], [0.75, 0.0, 0.25, 0.25]], np.float32)
-    return line(4, 3, fc=ops.Linear(weight=weight), lif=lif(3, tau=2.0))
+    return line(4, 3, fc=ops.Affine(weight=weight, bias=full(3, 0.0)), lif=lif(3, tau=2.0))
 
 
 @case(
@@ -113,7 +112,7 @@ def _on_threshold(rng: Rng) -> Graph:
     "membranes go below v_reset and v_leak; nothing bounds them",
     {
         "membranes stop at 0": means(membrane_floor=0.0),
-        "membranes stop at -1": means(membrane_floor=-1.0),
+        "membranes stop at -v_threshold": means(membrane_floor=-0.125),
         "negative inputs count as 0": sets("fc", weight=lambda w: np.maximum(w, 0)),
     },
 )
@@ -136,26 +135,34 @@ def _strong(rng: Rng) -> Graph:
 @case(
     "lif-graded-input",
     "inputs are real numbers of both signs, not only spikes",
-    {"r is ignored": sets("lif", r=1.0), "the input is not multiplied by dt/tau": means(gain="unit")},
+    {"the input is not multiplied by dt/tau": means(gain="unit"), "the membrane stops at 0": means(membrane_floor=0.0)},
     stimulus=currents,
 )
 def _graded(rng: Rng) -> Graph:
-    return line(3, 3, lif=lif(3, r=[4.0, 2.0, 3.0], threshold=1.03125))
+    return line(3, 3, lif=lif(3, tau=4.0, threshold=1.03125))
 
 
 @case(
     "if",
-    "v grows by dt r I and does not leak",
+    "v grows by dt r I and does not leak (r = 1/dt)",
     {
-        "r is ignored": sets("if", r=1 / STEP),
-        "the membrane leaks (beta 0.9)": replaced(
-            "if", lambda op: lif(3, tau=10.0, r=[10.0, 5.0, 2.5], threshold=1.21875)
-        ),
+        "the membrane leaks (beta 15/16)": replaced("if", lambda op: _leaking(op)),
         "the threshold is subtracted": means(reset="subtract"),
     },
 )
 def _if(rng: Rng) -> Graph:
-    middle: Any = {"fc": linear(rng, 4, 3), "if": if_(3, gain=[1.0, 0.5, 0.25], threshold=[1.21875, 0.71875, 0.34375])}
+    middle: Any = {"fc": linear(rng, 4, 3), "if": if_(3, threshold=1.21875)}
+    return line(4, 3, **middle)
+
+
+def _leaking(op: Any) -> Any:
+    tau = full(3, 16 * STEP)
+    return ops.LIF(tau=tau, r=op.r * tau, v_leak=full(3, 0.0), v_threshold=op.v_threshold, v_reset=op.v_reset)
+
+
+@case("if-r", "r multiplies the input of an IF", {"r is taken for 1/dt": sets("if", r=1 / STEP)})
+def _if_r(rng: Rng) -> Graph:
+    middle: Any = {"fc": linear(rng, 4, 3), "if": if_(3, gain=0.5, threshold=0.71875)}
     return line(4, 3, **middle)
 
 
@@ -166,7 +173,7 @@ def _if(rng: Rng) -> Graph:
     on_threshold=True,
 )
 def _if_on_threshold(rng: Rng) -> Graph:
-    middle: Any = {"fc": ops.Linear(weight=full((3, 4), 0.25)), "if": if_(3, threshold=[1.0, 0.5, 1.5])}
+    middle: Any = {"fc": linear(rng, 4, 3, low=0.25, high=0.25), "if": if_(3)}
     return line(4, 3, **middle)
 
 
@@ -176,13 +183,10 @@ def _if_on_threshold(rng: Rng) -> Graph:
     {
         "the LI is left out": skipping("li"),
         "decay by e^(-dt/tau)": means(decay="exponential"),
-        "r is ignored": sets("li", r=1.0),
     },
 )
 def _li(rng: Rng) -> Graph:
-    return line(
-        4, 2, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.96875), out=linear(rng, 4, 2), li=li(2, r=[4.0, 2.0])
-    )
+    return line(4, 2, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.96875), out=linear(rng, 4, 2), li=li(2))
 
 
 @case(
@@ -214,14 +218,27 @@ ONE_LATE = "the membrane reads the current of the step before"
     "a synaptic current in front of the membrane, updated before the membrane reads it",
     {
         ONE_LATE: means(order="membrane-first"),
-        "w_in is ignored": sets("cuba", w_in=1.0),
-        "r is ignored": sets("cuba", r=1.0),
-        "inputs are not multiplied by dt/tau": means(gain="unit"),
         "decay by e^(-dt/tau)": means(decay="exponential"),
+        "r and w_in are ignored": sets("cuba", r=1.0, w_in=1.0),
     },
 )
 def _cubalif(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, r=3.0, threshold=0.71875))
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, threshold=1.21875))
+
+
+@case(
+    "cubalif-gains",
+    "w_in multiplies what the current takes, r what the membrane takes",
+    {
+        "w_in is ignored": sets("cuba", w_in=1.0),
+        "r is ignored": sets("cuba", r=1.0),
+        "w_in and r are ignored": sets("cuba", w_in=1.0, r=1.0),
+        "inputs are not multiplied by dt/tau": means(gain="unit"),
+    },
+)
+def _cubalif_gains(rng: Rng) -> Graph:
+    cuba = cubalif(3, r=6.0, w_in=3.0, threshold=2.71875)
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cuba)
 
 
 @case(
@@ -243,7 +260,7 @@ def _cubalif_each(rng: Rng) -> Graph:
         "w_in": [2.0, 4.0, 8.0],
         "r": [4.0, 8.0, 2.0],
     }
-    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, threshold=[0.84375, 1.28125, 0.65625], **fields))
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, threshold=[1.84375, 2.28125, 1.65625], **fields))
 
 
 @case(
@@ -255,7 +272,7 @@ def _cubalif_each(rng: Rng) -> Graph:
     },
 )
 def _cubalif_leak(rng: Rng) -> Graph:
-    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, leak=[0.5, -0.375, 0.25], threshold=0.84375))
+    return line(4, 3, fc=linear(rng, 4, 3), cuba=cubalif(3, leak=0.75, threshold=1.34375))
 
 
 @case(
@@ -277,11 +294,11 @@ def _cubali(rng: Rng) -> Graph:
 
 @case(
     "linear-orientation",
-    "weights are (out, in); the matrix is square, so no shape tells",
+    "Linear's weights are (out, in); the matrix is square, so no shape tells",
     {"the weight is transposed": sets("fc", weight=lambda w: w.T)},
 )
 def _orientation(rng: Rng) -> Graph:
-    return line(4, 4, fc=linear(rng, 4, 4), lif=lif(4, threshold=0.84375))
+    return line(4, 4, fc=ops.Linear(weight=weights(rng, 4, 4)), lif=lif(4, threshold=0.84375))
 
 
 @case(
@@ -321,7 +338,9 @@ def _scale(rng: Rng) -> Graph:
 )
 def _threshold(rng: Rng) -> Graph:
     weight = np.array([[0.5, 0.25, 0.25, 1.0], [0.25, 0.5, 1.0, 0.5], [0.75, 0.5, 0.25, 0.25]], np.float32)
-    return line(4, 3, fc=ops.Linear(weight=weight), step=ops.Threshold(threshold=full(3, [0.75, 1.0, 0.5])))
+    return line(
+        4, 3, fc=ops.Affine(weight=weight, bias=full(3, 0.0)), step=ops.Threshold(threshold=full(3, [0.75, 1.0, 0.5]))
+    )
 
 
 # -- structure -------------------------------------------------------------------------------------------------------
@@ -436,9 +455,15 @@ def _subgraph(rng: Rng) -> Graph:
 # -- time ------------------------------------------------------------------------------------------------------------
 
 
-def _recurrent(rng: Rng, neuron: Any, back: ops.Op) -> Graph:
-    middle: Any = {"fc": linear(rng, 4, 4), "n": neuron, "back": back, "out": linear(rng, 4, 2), "li": li(2)}
-    return net({"input": 4}, {"output": 2}, "input>fc fc>n n>back back>n n>out out>li li>output", **middle)
+def recurrent(rng: Rng, neuron: Any, back: ops.Op, semantics: Semantics = NIR_SEMANTICS) -> Graph:
+    middle: Any = {
+        "fc": linear(rng, 4, 4),
+        "n": neuron,
+        "back": back,
+        "out": linear(rng, 4, 2),
+        "m": lif(2, threshold=0.71875),
+    }
+    return net({"input": 4}, {"output": 2}, "input>fc fc>n n>back back>n n>out out>m m>output", semantics, **middle)
 
 
 _LOST = {
@@ -459,7 +484,7 @@ def _through(graph: Graph) -> Graph:
     {**_LOST, "the input goes through the recurrent weights": _through},
 )
 def _recurrent_lif(rng: Rng) -> Graph:
-    return _recurrent(rng, lif(4, threshold=0.84375), linear(rng, 4, 4, low=-1.0))
+    return recurrent(rng, lif(4, threshold=0.84375), linear(rng, 4, 4, low=-1.0))
 
 
 @case(
@@ -468,20 +493,7 @@ def _recurrent_lif(rng: Rng) -> Graph:
     {**_LOST, "the input goes through the recurrent weights": _through},
 )
 def _recurrent_cubalif(rng: Rng) -> Graph:
-    return _recurrent(rng, cubalif(4, r=4.0, threshold=0.84375), linear(rng, 4, 4, low=-1.0))
-
-
-@case(
-    "recurrent-bias",
-    "the bias of a recurrent connection is there at step 0 already",
-    {
-        "the bias is missing at step 0": means(recurrent_bias_at_start=False),
-        "the bias is dropped": sets("back", bias=0.0),
-    },
-)
-def _recurrent_bias(rng: Rng) -> Graph:
-    back = ops.Affine(weight=weights(rng, 4, 4, low=-1.0), bias=np.array([0.75, -0.5, 0.375, 0.25], np.float32))
-    return _recurrent(rng, lif(4, threshold=0.84375), back)
+    return recurrent(rng, cubalif(4, threshold=1.34375), linear(rng, 4, 4, low=-1.0))
 
 
 @case(
@@ -524,5 +536,6 @@ def _delay(rng: Rng) -> Graph:
     },
 )
 def _decimal(rng: Rng) -> Graph:
-    neuron = ops.LIF(tau=full(3, [0.6e-3, 1e-3, 2e-3]), r=full(3, [6.0, 10.0, 20.0]), v_threshold=full(3, 1.03))
+    tau = np.full(3, 0.6e-3)
+    neuron = ops.LIF(tau=full(3, tau), r=full(3, 1.0), v_threshold=full(3, 1.03e-4 / tau), v_reset=full(3, 0.0))
     return line(4, 3, NIR_SEMANTICS.with_(dt=1e-4), fc=linear(rng, 4, 3), lif=neuron)

@@ -137,7 +137,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 EQUATIONS = {
     "step": "i = i + dt/tau_syn (w_in x - i); v = v + dt/tau (v_leak - v + r i); a spike where v > v_threshold;"
     " v = v_reset there. LIF, LI: i = x. IF, I: v = v + dt r x. All of a step happens in that step, layer by layer.",
-    "feedback": "an edge that closes a cycle is one step late; before step 0 it carries what its source gives at rest",
+    "feedback": "an edge that closes a cycle is one step late, and carries no spikes before step 0",
     "start": "i = 0, v = v_leak (0 where there is none)",
     "semantics": "what differs from this stands in a case's semantics; the fields are described in docs/conformance.md",
 }

@@ -70,8 +70,9 @@ def weights(rng: np.random.Generator, *shape: int, low: float = -0.5, high: floa
     return (rng.integers(round(low * 16), round(high * 16) + 1, shape) / 16).astype(np.float32)
 
 
-def linear(rng: np.random.Generator, n_in: int, n_out: int, **bounds: float) -> ops.Linear:
-    return ops.Linear(weight=weights(rng, n_out, n_in, **bounds))
+def linear(rng: np.random.Generator, n_in: int, n_out: int, **bounds: float) -> ops.Affine:
+    """Weights with a bias of 0: some importers know no Linear, and only one case is about that."""
+    return ops.Affine(weight=weights(rng, n_out, n_in, **bounds), bias=full(n_out, 0.0))
 
 
 def affine(rng: np.random.Generator, n_in: int, n_out: int, **bounds: float) -> ops.Affine:
@@ -81,33 +82,44 @@ def affine(rng: np.random.Generator, n_in: int, n_out: int, **bounds: float) -> 
 def lif(
     n: int | Shape, tau: Any = 4.0, r: Any = None, threshold: Any = 1.0, leak: Any = 0.0, reset: Any = 0.0
 ) -> ops.LIF:
-    """`tau` in steps; r such that a step adds all of the input, if nothing is said."""
+    """`tau` in steps. Where nothing is said, r is 1 and potentials are in units of what one step adds of an input of 1.
+
+    So whoever ignores r fails only where it is asked for.
+    """
+    unit = np.divide(1.0, tau) if r is None else 1.0
     return ops.LIF(
         tau=full(n, np.multiply(tau, STEP)),
-        r=full(n, tau if r is None else r),
-        v_threshold=full(n, threshold),
-        v_leak=full(n, leak),
-        v_reset=full(n, reset),
+        r=full(n, 1.0 if r is None else r),
+        v_threshold=full(n, np.multiply(threshold, unit)),
+        v_leak=full(n, np.multiply(leak, unit)),
+        v_reset=full(n, np.multiply(reset, unit)),
     )
 
 
-def li(n: int | Shape, tau: Any = 8.0, r: Any = None, leak: Any = 0.0) -> ops.LI:
-    return ops.LI(tau=full(n, np.multiply(tau, STEP)), r=full(n, tau if r is None else r), v_leak=full(n, leak))
+def li(n: int | Shape, tau: Any = 8.0, r: Any = 1.0, leak: Any = 0.0) -> ops.LI:
+    return ops.LI(tau=full(n, np.multiply(tau, STEP)), r=full(n, r), v_leak=full(n, leak))
 
 
 def if_(n: int | Shape, gain: Any = 1.0, threshold: Any = 1.0, reset: Any = 0.0) -> ops.IF:
-    """`gain` is what a step adds of the input."""
+    """`gain` is what a step adds of the input, r dt."""
     return ops.IF(r=full(n, np.divide(gain, STEP)), v_threshold=full(n, threshold), v_reset=full(n, reset))
 
 
 def cubalif(
-    n: int, tau_syn: Any = 2.0, tau_mem: Any = 4.0, r: Any = 2.0, w_in: Any = 2.0, threshold: Any = 1.0, leak: Any = 0.0
+    n: int,
+    tau_syn: Any = 2.0,
+    tau_mem: Any = 4.0,
+    r: Any = None,
+    w_in: Any = None,
+    threshold: Any = 1.0,
+    leak: Any = 0.0,
 ) -> ops.CubaLIF:
+    """Time constants in steps. Where nothing is said, r and w_in are such that a step adds all of the input."""
     return ops.CubaLIF(
         tau_syn=full(n, np.multiply(tau_syn, STEP)),
         tau_mem=full(n, np.multiply(tau_mem, STEP)),
-        r=full(n, r),
-        w_in=full(n, w_in),
+        r=full(n, tau_mem if r is None else r),
+        w_in=full(n, tau_syn if w_in is None else w_in),
         v_threshold=full(n, threshold),
         v_leak=full(n, leak),
         v_reset=full(n, 0.0),

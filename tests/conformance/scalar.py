@@ -1,7 +1,7 @@
 """A third meaning of the cases in the group 'variants': one number at a time, in plain Python, straight from the words.
 
-It knows lines of Linear, LIF, CubaLIF and LI, and the latency of one step between neurons, and shares nothing with the
-interpreter.
+It knows lines of Affine, LIF, CubaLIF and LI, a connection "back", and the latency of one step between neurons, and
+shares nothing with the interpreter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def simulate(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
                 arriving = [0.0] * len(_width(graph, name))
                 for edge in graph.incoming[name]:
                     late = graph.semantics.latency_neuron and isinstance(graph[edge.source], ops.SpikingNeuron)
-                    late = late and not isinstance(op, ops.Output)
+                    late = (late and not isinstance(op, ops.Output)) or edge.source == "back"
                     given = before.get(edge.source, [0.0] * graph.shapes[edge.source][0]) if late else now[edge.source]
                     arriving = [a + g for a, g in zip(arriving, given, strict=True)]
                 now[name] = _give(op, states[name], arriving, graph.semantics)
@@ -52,7 +52,9 @@ def _width(graph: Graph, name: str) -> range:
 def _order(graph: Graph) -> list[str]:
     done: list[str] = []
     while len(done) < len(graph):
-        done += [n for n in graph.ops if n not in done and all(e.source in done for e in graph.incoming[n])][:1]
+        done += [n for n in graph.ops if n not in done and all(e.source in {*done, "back"} for e in graph.incoming[n])][
+            :1
+        ]
     return done
 
 
@@ -67,7 +69,11 @@ def _give(op: Any, state: list[dict[str, float]], x: list[float], s: Any) -> lis
     if isinstance(op, ops.Output):
         return x
     if isinstance(op, ops.Linear):
-        return [sum(float(w) * a for w, a in zip(row, x, strict=True)) for row in op.weight]
+        bias = op.bias if isinstance(op, ops.Affine) else np.zeros(len(op.weight))
+        return [
+            float(c) + sum(float(w) * a for w, a in zip(row, x, strict=True))
+            for row, c in zip(op.weight, bias, strict=True)
+        ]
     return [_neuron(op, k, cell, x[k], s) for k, cell in enumerate(state)]
 
 

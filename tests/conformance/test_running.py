@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ FAMILY = ("lif-v*", "lif-on-threshold", "cubalif", "recurrent-*", "delay", "two-
 @pytest.mark.parametrize("target", ["nir", "onnx"])
 def test_targets_of_every_semantics_are_exact_throughout(target: str) -> None:
     score = check_target(target)
-    assert score.summary == "57/57 exact · 0 silently wrong"
+    assert score.summary == "60/60 exact · 0 silently wrong"
     assert score.ok
 
 
-@pytest.mark.parametrize(("target", "late"), [("torch", "refused"), ("snntorch", "exact"), ("rockpool", "refused")])
+@pytest.mark.parametrize(
+    ("target", "late"),
+    [("torch", "refused"), ("snntorch", "exact"), ("sinabs", "refused"), ("spikingjelly", "refused")],
+)
 def test_targets_of_the_pytorch_family_are_exact_or_refuse(target: str, late: str) -> None:
     verdicts = {v.case: v for v in check_target(target, cases(FAMILY)).verdicts}
     assert verdicts.pop("reset-late").verdict == late
@@ -39,16 +43,16 @@ def test_chips_are_judged_on_their_terms() -> None:
         "lif": "exact",
         "chain": "exact",
         "lif-v-reset": "refused",
-        "decay-exponential": "quantised",
+        "decay-exponential": "exact",
         "several-spikes": "refused",
         "rockpool-step": "refused",
     }
     assert lava["lif-v-reset"].reason.startswith("[lava-start] lif: ")
-    assert "values off by" in lava["decay-exponential"].reason
-    assert 0 < lava["decay-exponential"].error < 0.01
     score = check_target("xylo-audio3", chosen)
     xylo = {v.case: v for v in score.verdicts}
     assert xylo["rockpool-step"].verdict == "quantised"
+    assert xylo["rockpool-step"].reason.startswith("spike counts off by ")
+    assert 0 < xylo["rockpool-step"].error < 0.1
     # Output neurons give one spike per step; before they were measured too, this was wrong without a word.
     assert xylo["several-spikes"].reason.startswith("[xylo-mismatch]")
     assert score.summary == "0/6 exact · 1 not exact: quantised · 5 refused · 0 silently wrong"
@@ -56,8 +60,8 @@ def test_chips_are_judged_on_their_terms() -> None:
 
 def test_the_example_adapter_needs_nothing_of_snnir_and_is_exact_or_refuses() -> None:
     score = check_adapter(example.run)
-    assert score.count("exact") == 16
-    assert score.count("refused") == 41
+    assert score.count("exact") == 17
+    assert score.count("refused") == 43
     assert score.ok
 
 
@@ -70,7 +74,7 @@ def reference(path: str, inputs: dict[str, Any], dt: float, semantics: dict[str,
 
 
 def test_the_reference_through_an_adapter_is_exact() -> None:
-    assert check_adapter(reference).summary == "57/57 exact · 0 silently wrong"
+    assert check_adapter(reference).summary == "60/60 exact · 0 silently wrong"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,18 @@ def test_refusals_and_crashes_are_not_wrong() -> None:
     crashed = fails(KeyError("l"))
     assert crashed.verdicts[0].reason == "KeyError: 'l'"
     assert not crashed.ok
+
+
+def test_an_adapter_that_does_not_come_back_is_stopped() -> None:
+    def endless(*call: Any) -> Any:
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:  # as careless libraries do
+                continue
+
+    (verdict,) = check_adapter(endless, [LIF], timeout=0.2).verdicts
+    assert (verdict.verdict, verdict.reason) == ("crashed", "TimeoutError: no answer after 0.2 s")
 
 
 def test_a_wrong_shape_is_wrong() -> None:
@@ -162,6 +178,7 @@ def one(case: Case) -> str:
 def test_chosen_cases_keep_the_suites_order() -> None:
     assert [one(c) for c in cases(["delay", "cubali*"])] == [
         "cubalif",
+        "cubalif-gains",
         "cubalif-heterogeneous",
         "cubalif-v-leak",
         "cubali-readout",

@@ -12,7 +12,8 @@ import numpy as np
 from snnir import ops
 from snnir.graph import Graph
 from snnir.semantics import NIR_SEMANTICS
-from tests.conformance.parts import case, cubalif, full, li, lif, line, linear, means, net, sets
+from tests.conformance.core import recurrent
+from tests.conformance.parts import case, cubalif, full, lif, line, linear, means, net, sets, weights
 
 Rng = np.random.Generator
 
@@ -41,7 +42,7 @@ def _subtract(rng: Rng) -> Graph:
 def _at_least(rng: Rng) -> Graph:
     weight = np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.5, 0.0, 0.5], [0.75, 0.0, 0.25, 0.25]], np.float32)
     semantics = NIR_SEMANTICS.with_(comparison=">=")
-    return line(4, 3, semantics, fc=ops.Linear(weight=weight), lif=lif(3, tau=2.0))
+    return line(4, 3, semantics, fc=ops.Affine(weight=weight, bias=full(3, 0.0)), lif=lif(3, tau=2.0))
 
 
 @case(
@@ -51,8 +52,7 @@ def _at_least(rng: Rng) -> Graph:
     group="variants",
 )
 def _exponential(rng: Rng) -> Graph:
-    middle: Any = {"fc": linear(rng, 4, 3), "lif": lif(3, threshold=0.84375), "out": linear(rng, 3, 2), "li": li(2)}
-    return line(4, 2, NIR_SEMANTICS.with_(decay="exponential"), **middle)
+    return _variant(rng, lif(3, threshold=0.84375), decay="exponential")
 
 
 @case(
@@ -62,7 +62,7 @@ def _exponential(rng: Rng) -> Graph:
     group="variants",
 )
 def _unit(rng: Rng) -> Graph:
-    return _variant(rng, lif(3, tau=8.0, r=[1.0, 0.5, 1.5], threshold=0.84375), gain="unit")
+    return _variant(rng, lif(3, tau=8.0, r=0.5, threshold=0.59375), gain="unit")
 
 
 @case(
@@ -82,18 +82,18 @@ def _several(rng: Rng) -> Graph:
     group="variants",
 )
 def _late(rng: Rng) -> Graph:
-    return _variant(rng, lif(3, threshold=0.84375), reset="delayed-subtract", gain="unit")
+    return _variant(rng, lif(3, r=1.0, threshold=0.84375), reset="delayed-subtract", gain="unit")
 
 
 @case(
     "membrane-floor",
-    "membranes do not fall below -0.5",
+    "membranes do not fall below -1/16",
     {"nothing bounds membranes": means(membrane_floor=None), "membranes stop at 0": means(membrane_floor=0.0)},
     group="variants",
 )
 def _floor(rng: Rng) -> Graph:
     fc = linear(rng, 4, 3, low=-1.0)
-    return line(4, 3, NIR_SEMANTICS.with_(membrane_floor=-0.5), fc=fc, lif=lif(3, threshold=0.84375))
+    return line(4, 3, NIR_SEMANTICS.with_(membrane_floor=-0.0625), fc=fc, lif=lif(3, threshold=0.84375))
 
 
 @case(
@@ -103,7 +103,7 @@ def _floor(rng: Rng) -> Graph:
     group="variants",
 )
 def _start(rng: Rng) -> Graph:
-    return _variant(rng, lif(3, tau=8.0, r=8.0, leak=[0.625, -0.75, 0.5], threshold=0.96875), start="zero")
+    return _variant(rng, lif(3, tau=8.0, leak=0.75, threshold=0.96875), start="zero")
 
 
 @case(
@@ -113,7 +113,7 @@ def _start(rng: Rng) -> Graph:
     group="variants",
 )
 def _membrane_first(rng: Rng) -> Graph:
-    return _variant(rng, cubalif(3, r=3.0, threshold=0.84375), order="membrane-first")
+    return _variant(rng, cubalif(3, threshold=1.34375), order="membrane-first")
 
 
 @case(
@@ -135,6 +135,20 @@ def _latency(rng: Rng) -> Graph:
 
 
 @case(
+    "recurrent-bias-late",
+    "the bias of a recurrent connection arrives with its first values, at step 1",
+    {
+        "the bias is there at step 0": means(recurrent_bias_at_start=True),
+        "the bias is dropped": sets("back", bias=0.0),
+    },
+    group="variants",
+)
+def _recurrent_bias(rng: Rng) -> Graph:
+    back = ops.Affine(weight=weights(rng, 4, 4, low=-1.0), bias=np.array([0.75, -0.5, 0.375, 0.25], np.float32))
+    return recurrent(rng, lif(4, threshold=0.84375), back, NIR_SEMANTICS.with_(recurrent_bias_at_start=False))
+
+
+@case(
     "rockpool-step",
     "exponential decay, inputs in full, subtraction, several spikes: Rockpool's LIF",
     {
@@ -149,3 +163,19 @@ def _rockpool(rng: Rng) -> Graph:
     neuron = neuron.with_(w_in=full(3, float(np.exp(-1 / 2.0))))  # the input decays in the step that it comes
     fields: Any = {"decay": "exponential", "gain": "unit", "comparison": ">=", "reset": "subtract"}
     return _variant(rng, neuron, spikes_per_step=2**16, start="zero", **fields)
+
+
+@case(
+    "sinabs-step",
+    "exponential decay, inputs in full, subtraction, several spikes, no current: sinabs's LIF",
+    {
+        "decay by 1 - dt/tau": means(decay="euler"),
+        "at most one spike": means(spikes_per_step=1),
+        "inputs enter by 1 - e^(-dt/tau)": means(gain="ode"),
+    },
+    group="variants",
+)
+def _sinabs(rng: Rng) -> Graph:
+    neuron = lif(3, r=1.0, threshold=0.71875)
+    fields: Any = {"decay": "exponential", "gain": "unit", "comparison": ">=", "reset": "subtract"}
+    return _variant(rng, neuron, spikes_per_step=None, recurrent_bias_at_start=False, start="zero", **fields)
