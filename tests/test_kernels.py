@@ -149,6 +149,16 @@ def test_what_becomes_of_ops_one_after_the_other() -> None:
     assert (row.source, row.target, row.stride, row.padding) == ((2, 1, 9), (3, 1, 4), (1, 2), (0, 1))
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(127, 127), (128, 64), (130, 65), (131, 1)])
+def test_more_groups_than_chips_hold_are_written_as_fewer(channels: int, groups: int) -> None:
+    graph = of(SumPool2d(kernel_size=(1, 2), stride=(1, 2)), shape=(channels, 1, 2))
+    (p,) = read_network(graph, reading("conv")).into("n")
+    assert p.kernel is not None
+    geometry, weight = p.kernel.lowered()
+    assert geometry.groups == groups
+    np.testing.assert_array_equal(geometry.matrix(weight), np.repeat(np.eye(channels), 2, axis=0))
+
+
 @pytest.mark.parametrize(
     ("ops", "why"),
     [

@@ -218,6 +218,41 @@ def test_what_does_not_fit_is_refused_projection_by_projection() -> None:
         snnir.compile(wide(), "lava", conv="matrix")
 
 
+def test_what_lavas_conv_cannot_hold_is_a_matrix_or_refused() -> None:
+    rng = np.random.default_rng(9)
+    wide_kernel = Conv1d(weight=rng.normal(0.1, 0.2, (1, 1, 130)), bias=np.zeros(1))
+    row = LIF(tau=9 * DT * np.ones(()), r=9 * np.ones(()), v_threshold=np.ones(()))
+    ops: dict[str, Op] = {"in": Input(shape=(1, 200)), "c": wide_kernel, "n": row, "out": Output()}
+    graph = wired(ops, "in > c > n > out", semantics=HARD)
+    assert [w.why for w in plan(graph, "conv").wires] == ["its kernel is 130 wide, and Lava's Conv takes 127 at most"]
+    ops = {"in": Input(shape=(1, 4, 5)), "c": conv(rng, 1, 1, padding=(1, 1), mean=0.4), "a": channels(5, 1)}
+    ops |= {"far": Delay(delay=np.full((), 70 * DT)), "c2": conv(rng, 1, 1), "n": channels(5, 1), "out": Output()}
+    ops |= {"near": conv(rng, 1, 1)}
+    graph = wired(ops, "in > c > a > far > c2 > n > out", "a > near > n", semantics=HARD)
+    assert {w.why for w in plan(graph, "conv").wires if w.delay > 1 and w.source == "a"} == {
+        "it would take 70 relays, one per step of delay"
+    }
+    own = LIF(tau=9 * DT * np.ones(()), r=9 * np.ones(()), v_threshold=rng.uniform(0.5, 1.5, (1, 70, 80)))
+    ops = {"in": Input(shape=(1, 70, 80)), "c": conv(rng, 1, 1, padding=(1, 1)), "n": own, "out": Output()}
+    with pytest.raises(
+        CompileError, match=r"lava-size\] n: .*neurons of one channel of its target differ in their thresh"
+    ):
+        snnir.compile(wired(ops, "in > c > n > out", semantics=HARD), "lava")
+
+
+def test_calls_may_follow_one_another_through_relays() -> None:
+    graph = net(30)
+    x = spikes((16, 2, *graph.shapes["in"]), 0.5)
+    result = snnir.compile(graph, "lava", conv="conv", period=8)
+    assert any(cell.relay for cell in result.artifact.plan.cells)
+    nothing = np.zeros((result.latency, *x.shape[1:]))
+    both, first, second = (result.run(np.concatenate([part, nothing])) for part in (x, x[:8], x[8:]))
+    for name, lag in (("out", result.artifact.lags["out"]), ("fine", result.artifact.lags["fine"])):
+        alone = np.concatenate([first[name][lag : 8 + lag], second[name][lag : 8 + lag]])
+        np.testing.assert_array_equal(both[name][lag : 16 + lag], alone)
+        assert alone[8:].sum() > 0
+
+
 def test_numbers_cannot_wait() -> None:
     """Relays hand on spikes; numbers that have to wait in front of a convolution go through a matrix, or not at all."""
     rng = np.random.default_rng(7)
