@@ -72,7 +72,7 @@ def print_importer(v: ImporterVerdict) -> None:
         out.print(listing)
         for fault in v.faults:
             if fault.evidence:
-                out.print(Padding(Text(f"{fault.kind}: {fault.evidence}", style="dim"), (0, 0, 0, 2)))
+                out.print(Padding(Text(f"{fault.kind}: {fault.evidence}", style="dim"), (0, 0, 0, 2), expand=False))
     if v.refused:
         listing = table("node it refuses", "kind", "its words")
         for refusal in v.refused:

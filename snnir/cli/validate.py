@@ -83,7 +83,7 @@ def validate_command(
     ok = all(v.ok for v in found) and (report is None or report.ok)
     document = {
         "source": source,
-        **({} if report is None else report.to_json()),
+        **({"input": None, "verdicts": [], "crossing": None} if report is None else report.to_json()),
         "ok": ok,
         **({"importers": [v.to_json() for v in found]} if importers else {}),
     }
@@ -99,9 +99,11 @@ def validate_command(
     else:
         if report is not None:
             _print(report)
-        for v in found:
+        for k, v in enumerate(found):
             from snnir.cli.importers import print_importer
 
+            if k or report is not None:
+                click.echo()
             print_importer(v)
     if ok:
         return 0

@@ -20,7 +20,7 @@ from snnir.importers.table import Importer, importer
 from snnir.importers.wiring import inner
 from snnir.interpreter import as_inputs, interpret
 from snnir.ops import Array
-from snnir.semantics import Semantics
+from snnir.semantics import NIR_SEMANTICS, Semantics
 from snnir.stimuli import RATE, stimuli
 
 PROBES = (1.0, 3.0, 10.0, 40.0)  # spreads of the samples of normal values that are run beside the input
@@ -64,18 +64,24 @@ def check_importer(
     _one_each(graph)
     made = None if inputs is not None else seed
     x = as_inputs(graph, inputs if inputs is not None else stimuli(graph, steps, batch, seed, rate), np.float64)
-    given = {"dt": graph.semantics.dt, "batch_size": batch}
     values = next(iter(x.values()))
     verdict = _checked(its, file, graph, values)
     return replace(
         verdict,
-        call=its.call({**given, "batch_size": values.shape[1]}),
+        call=its.call({"dt": graph.semantics.dt, "batch_size": values.shape[1]}),
         versions=its.versions(),
         steps=values.shape[0],
         batch=values.shape[1],
         seed=made,
-        notes=(*verdict.notes, *((its.note,) if its.note else ())),
+        notes=(*_unsaid(graph), *((its.note,) if its.note else ())),
     )
+
+
+def _unsaid(graph: Graph) -> tuple[str, ...]:
+    """What the network means that no field of NIR says."""
+    differ = graph.semantics.differences(NIR_SEMANTICS.with_(dt=graph.semantics.dt))
+    said = ", ".join(f"{field} {value!r}" for field, (value, _) in differ.items() if field != "number_format")
+    return (f"the network means {said}; NIR has no field for it, so no importer can know",) if said else ()
 
 
 def _as_file(source: Any, graph: Graph) -> tuple[bytes, Graph]:

@@ -291,7 +291,7 @@ _WORDS: dict[tuple[str, Any], str] = {
 
 def _rule(field: str, value: Any, semantics: Semantics) -> Change:
     words, was = _WORDS[field, value], _WORDS.get((field, getattr(semantics, field)))
-    what = f"{words}; the file means: {was}" if was else words
+    what = f"{words}; the network means: {was}" if was else words
     return Change(_KINDS[field], "", what, partial(_with_semantics, **{field: value}))
 
 
