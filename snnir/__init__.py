@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snnir.interpreter import interpret
     from snnir.ops import Loc, Op
     from snnir.semantics import Semantics
-    from snnir.validation import validate
+    from snnir.validation import explain, validate
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ _WHERE = {
     "UsageError": "snnir.errors",
     "Violation": "snnir.errors",
     "compile": "snnir.compiler",
+    "explain": "snnir.validation",
     "interpret": "snnir.interpreter",
     "load": "snnir.compiler",
     "semantics_of": "snnir.frameworks",
@@ -55,6 +56,7 @@ __all__ = [
     "Violation",
     "__version__",
     "compile",
+    "explain",
     "interpret",
     "load",
     "semantics_of",
