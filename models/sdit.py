@@ -85,6 +85,20 @@ class Config:
         """Channels of the output."""
         return self.image[0] * (2 if self.variance else 1)
 
+    @property
+    def diffusion(self) -> DiffusionSpec:
+        """How it is trained and sampled: noise with linear betas (the paper), v with FSDDIM's cosine schedule."""
+        return DiffusionSpec(
+            image=self.image,
+            steps=1,
+            time_size=self.time,
+            classes=self.classes,
+            prediction="v" if self.prediction == "v" else "noise",
+            variance=self.variance,
+            schedule="cosine" if self.prediction == "v" else "linear",
+            features="halves",
+        )
+
 
 PRESETS = {
     "mnist": Config(image=(3, 28, 28), width=384, depth=4),
@@ -122,7 +136,11 @@ class SDiT(nn.Module):
         self.input_shape = {"x": config.image, "time": (config.time,)}
         if config.classes:
             self.input_shape["label"] = (config.classes + 1,)
-        self.graph_metadata = {"sdit": {**asdict(config), "image": list(config.image)}}
+        self.diffusion = config.diffusion
+        self.graph_metadata = {
+            "sdit": {**asdict(config), "image": list(config.image)},
+            "diffusion": self.diffusion.to_dict(),
+        }
         self._initialise()
 
     def _initialise(self) -> None:
@@ -170,16 +188,7 @@ class LabelledSDiT(SDiT):
 
 
 class PlainSDiT(SDiT):
-    """x (T, B, *image), time (T, B, features) -> (T, B, outputs, height, width).
-
-    Where it predicts v, `snnir train` and `snnir sample` take it as they take FSDDIM.
-    """
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        if config.prediction == "v" and not config.variance:
-            spec = DiffusionSpec(image=config.image, steps=1, time_size=config.time)
-            self.graph_metadata = {**self.graph_metadata, "diffusion": spec.to_dict()}
+    """x (T, B, *image), time (T, B, features) -> (T, B, outputs, height, width)."""
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         return self.denoise(x, self.time_token(time))

@@ -232,13 +232,16 @@ class _Calls:
 
 
 def _denoising(graph: Graph, calls: int | None, seed: int, run: Run | None) -> Activities:
+    from snnir.diffusion.labels import told
     from snnir.diffusion.sample import noise, sample
     from snnir.diffusion.spec import spec_of
 
     spec, network = spec_of(graph), _Calls(graph, run)
     measured = min(calls or CALLS, MEASURED_CALLS)
     start = noise(spec, MEASURED_IMAGES, seed)
-    sample(lambda x, time: network({spec.input: x, spec.time: time}), spec, start, measured)
+    labels = [i % spec.classes for i in range(MEASURED_IMAGES)] if spec.classes else None
+    denoise = told(lambda *given: network(dict(zip(spec.inputs, given, strict=True))), spec, labels)
+    sample(denoise, spec, start, measured)
     origin = f"{_many(measured, 'denoising call')} of {MEASURED_IMAGES} images (seed {seed}), {spec.steps} steps each"
     return Activities(network.mean(), spec.steps, origin, calls or CALLS, network.middle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from snnir.cli.common import (
 from snnir.cli.weights import graph_with, source_options_with, weights_option
 
 if TYPE_CHECKING:
-    from snnir.diffusion.sample import Denoiser
+    from snnir.diffusion.sample import Network, Sampler
     from snnir.graph import Graph
     from snnir.ops import Array
 
@@ -40,10 +41,31 @@ TORCH_TARGETS = ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpo
 @weights_option
 @click.option("-n", "--count", type=click.IntRange(1), default=64, show_default=True, help="Number of images.")
 @click.option(
-    "--steps", type=click.IntRange(1), help="Denoising (DDIM) steps; default 50, or what the model is made for."
+    "--steps",
+    type=click.IntRange(1),
+    help="Denoising steps; default 50 (ancestral 250), or what the model is made for.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="NUMBER|none",
+    multiple=True,
+    help="What to draw, of a network that takes labels; several are dealt in turn. Default: all classes in turn.",
+)
+@click.option(
+    "--guidance",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Towards the label and away from none (classifier-free guidance); 1: without.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["ddim", "ancestral"]),
+    help="Default: ancestral where the network learns the variance, else ddim.",
+)
 @click.option("--clip", is_flag=True, help="Decode and clip in every step: a host's sampler, not the network's.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="A picture (.png), or the arrays (.npz).")
 @click.option("--force", is_flag=True, help="Replace FILE where it exists.")
@@ -59,6 +81,9 @@ def sample_command(
     steps: int | None,
     seed: int,
     batch: int,
+    labels: tuple[str, ...],
+    guidance: float,
+    sampler: Sampler | None,
     clip: bool,
     output: str,
     force: bool,
@@ -66,7 +91,10 @@ def sample_command(
     dt: float | None,
     output_format: str,
 ) -> int:
-    """Draw images with SRC, a denoising network: noise through DDIM steps in the space of currents."""
+    """Draw images with SRC, a denoising network: noise through DDIM steps in the space of currents.
+
+    A network that learns the variance of its steps is sampled ancestrally: every step adds noise to the decoded image.
+    """
     import time
 
     from snnir.cli.show import print_json
@@ -82,9 +110,13 @@ def sample_command(
     by_host = "host" in graph.metadata.get("diffusion", {})
     with progress(f"drawing {count} images"):
         if by_host:
+            if labels or guidance != 1 or sampler is not None:
+                options = "--label, --guidance, --sampler"
+                raise click.BadParameter("this network's host knows none of these", param_hint=options)
             images, calls = _by_host(graph, target, count, seed, steps, clip)
         else:
-            images, calls = _in_currents(graph, target, count, seed, steps or 50, clip, batch)
+            wanted = _Wanted(count, seed, steps, clip, batch, [_label(word) for word in labels], guidance, sampler)
+            images, calls = _in_currents(graph, target, wanted)
     seconds = time.perf_counter() - begun
     write_file(output, _picture(images) if suffix == ".png" else _arrays(images))
     if output_format == "json":
@@ -96,21 +128,56 @@ def sample_command(
     return 0
 
 
-def _in_currents(
-    graph: Graph, target: str, count: int, seed: int, steps: int, clip: bool, batch: int
-) -> tuple[Array, int]:
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for on the command line."""
+
+    count: int
+    seed: int
+    steps: int | None
+    clip: bool
+    batch: int
+    labels: list[int | None]
+    guidance: float
+    sampler: Sampler | None
+
+
+def _label(word: str) -> int | None:
+    if word == "none":
+        return None
+    try:
+        return int(word)
+    except ValueError:
+        raise click.BadParameter(f"{word!r}, expected a number, or none", param_hint="--label") from None
+
+
+def _in_currents(graph: Graph, target: str, wanted: _Wanted) -> tuple[Array, int]:
     """Images of a network whose input and output are currents."""
     import numpy as np
 
-    from snnir.diffusion.sample import noise, sample
-    from snnir.diffusion.spec import spec_of
+    from snnir.diffusion.labels import told
+    from snnir.diffusion.sample import fresh_noise, noise, sample, usual_sampler
+    from snnir.diffusion.spec import check_inputs, spec_of
 
     spec = spec_of(graph)
     if target not in (*TORCH_TARGETS, "lava", "interpreter"):
         raise click.BadParameter(f"{target} takes events, and this network takes currents", param_hint="--target")
-    denoise, start = _denoiser(graph, target), noise(spec, count, seed)
-    parts = [start[first : first + batch] for first in range(0, count, batch)]
-    return np.concatenate([sample(denoise, spec, part, steps, clip=clip).images for part in parts]), steps
+    sampler = wanted.sampler or usual_sampler(spec)
+    steps = wanted.steps or min(50 if sampler == "ddim" else 250, spec.timesteps)
+    spec.noise_schedule.times(steps)  # says at once that there are too many
+    dealt = wanted.labels or (list(range(spec.classes)) if spec.classes else None)
+    labels = [dealt[i % len(dealt)] for i in range(wanted.count)] if dealt else None
+    told(lambda *_: None, spec, labels, wanted.guidance)  # so are labels that it has not
+    check_inputs(graph, spec)
+    network, start = _denoiser(graph, target), noise(spec, wanted.count, wanted.seed)
+    parts = []
+    for first in range(0, wanted.count, wanted.batch):
+        chosen = range(first, min(first + wanted.batch, wanted.count))
+        denoise = told(network, spec, labels and labels[first : chosen.stop], wanted.guidance)
+        fresh = fresh_noise(spec, chosen, wanted.seed)
+        part = start[first : chosen.stop]
+        parts.append(sample(denoise, spec, part, steps, clip=wanted.clip, sampler=sampler, fresh=fresh).images)
+    return np.concatenate(parts), steps
 
 
 def _by_host(graph: Graph, target: str, count: int, seed: int, steps: int | None, clip: bool) -> tuple[Array, int]:
@@ -138,7 +205,7 @@ def _by_host(graph: Graph, target: str, count: int, seed: int, steps: int | None
     return sample(host, network, start).astype(np.float32), host.calls
 
 
-def _denoiser(graph: Graph, target: str) -> Denoiser:
+def _denoiser(graph: Graph, target: str) -> Network:
     from snnir.diffusion.sample import compiled_denoiser, graph_denoiser, module_denoiser
 
     if target == "interpreter":

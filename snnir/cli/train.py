@@ -55,6 +55,13 @@ if TYPE_CHECKING:
 @click.option(
     "--consistency", type=float, default=1.0, show_default=True, help="Factor of the synaptic current learning loss."
 )
+@click.option(
+    "--label-dropout",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Part of the images whose label is left out, for guidance; of networks that take labels.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of batches, times and noise.")
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
 @weights_option
@@ -75,6 +82,7 @@ def train_command(
     ema: float,
     weighting: Any,
     consistency: float,
+    label_dropout: float,
     seed: int,
     every: int,
     weights: str | None,
@@ -83,6 +91,8 @@ def train_command(
     output_format: str,
 ) -> int:
     """Train SRC, a denoising network, on the module that is emitted for a target.
+
+    Where the network takes labels, they are the data set's; in a folder of images, its subfolders are the classes.
 
     DIR gets checkpoint.safetensors (replaced whole, every few steps), log.csv with its plot log.svg, and at the end
     weights.safetensors, which `--weights` of train and sample takes. Several processes train together when a launcher
@@ -95,15 +105,23 @@ def train_command(
     from snnir.compiler import compile as compile_graph
     from snnir.diffusion import checkpoint
     from snnir.diffusion.data import check_images, load_images
+    from snnir.diffusion.labels import check_labels
     from snnir.diffusion.log import NAME as LOG
     from snnir.diffusion.log import plot
     from snnir.diffusion.processes import Processes
-    from snnir.diffusion.spec import spec_of
+    from snnir.diffusion.spec import check_inputs, spec_of
     from snnir.diffusion.train import TrainConfig, train
 
     torch.set_num_threads(1)
     config = TrainConfig(
-        images=images, batch=batch, rate=rate, ema=ema, weighting=weighting, consistency=consistency, seed=seed
+        images=images,
+        batch=batch,
+        rate=rate,
+        ema=ema,
+        weighting=weighting,
+        consistency=consistency,
+        seed=seed,
+        label_dropout=label_dropout,
     )
     team = Processes.from_environment()
     folder = Path(output)
@@ -114,11 +132,22 @@ def train_command(
         channels, *size = spec.image if Path(data).is_dir() else (None,)
         found = load_images(data, (size[0], size[1]) if size else None, channels, data_root)
     check_images(found, spec.image)
+    check_labels(found.train_labels, len(found.train), spec.classes)
+    check_inputs(graph, spec)
     module = compile_graph(graph, target).module()
     seen = checkpoint.steps_seen(folder) if resume else 0
     with _reporting(folder, seen, config, team.rank == 0) as report:
         state = train(
-            module, spec, found.train, config, folder=folder, resume=resume, every=every, report=report, processes=team
+            module,
+            spec,
+            found.train,
+            config,
+            folder=folder,
+            resume=resume,
+            every=every,
+            report=report,
+            processes=team,
+            labels=found.train_labels,
         )
     trained = graph.with_weights(state)
     path = folder / "weights.safetensors"

@@ -89,8 +89,8 @@ def load_images(
     elif _in_folder(Path(source), "train", 0) is not None:
         images = _from_idx(str(source), Path(source))
     else:
-        parts = load_folder(Path(source), hw, channels)
-        return Images(Path(source).resolve().name, *parts)
+        found = load_folder(Path(source), hw, channels)
+        return Images(Path(source).resolve().name, found.train, found.test, found.train_labels, found.test_labels)
     return _fitted(images, hw, channels)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,19 +15,32 @@ HELD_OUT = 10  # without a folder `test`, every tenth image is held out
 SHOWN = 5  # violations of one kind that are written out
 
 
-def load_folder(folder: Path, size: tuple[int, int] | None, channels: int | None) -> tuple[Array, Array]:
-    """(train, test) of the images below `folder`, (N, C, H, W) float32 in [-1, 1].
+class Folder(NamedTuple):
+    """Images (N, C, H, W) float32 in [-1, 1]; labels (N,) int64 by `classes`, or None where there are no classes."""
+
+    train: Array
+    test: Array
+    train_labels: Array | None
+    test_labels: Array | None
+    classes: tuple[str, ...]
+
+
+def load_folder(folder: Path, size: tuple[int, int] | None, channels: int | None) -> Folder:
+    """The images below `folder`.
 
     Subfolders `train` and `test` (or `valid`) are the split where both exist; otherwise every tenth image in the order
     of the paths is held out. Subfolders are walked; files that are not PNG or JPEG are passed over.
     Rule for the size: the largest centred crop of the wanted aspect ratio (in whole pixels), then PIL's bilinear resize
     (antialiased when shrinking). Without a size, all images must have the same. RGB unless all are grey; transparency
     is dropped.
+    Classes are the subfolders (of `train` and `test` where these are the split) in the order of their names; there are
+    none unless every image lies in one, and there are at least two.
 
     Raises:
         CompileError: fewer than two images, files that cannot be decoded, or unequal sizes without `size`.
         MissingPackageError: Pillow is not installed.
     """
+    parts = [folder / "train", folder / "test" if _paths(folder / "test") else folder / "valid"]
     train = _paths(folder / "train")
     test = _paths(folder / "test") or _paths(folder / "valid")
     if not (train and test):
@@ -35,6 +48,7 @@ def load_folder(folder: Path, size: tuple[int, int] | None, channels: int | None
         test = every[HELD_OUT - 1 :: HELD_OUT] or every[-1:]
         held = set(test)
         train = [path for path in every if path not in held]
+        parts = [folder, folder]
     if not (train and test):
         raise fail(
             "no-images",
@@ -46,7 +60,13 @@ def load_folder(folder: Path, size: tuple[int, int] | None, channels: int | None
     if channels is None and {p.shape[0] for p in pictures} == {1, 3}:
         pictures = [np.repeat(p, 3, axis=0) if len(p) == 1 else p for p in pictures]
     stacked = np.stack(pictures).astype(np.float32) / np.float32(127.5) - 1
-    return stacked[: len(train)], stacked[len(train) :]
+    names = [_class_of(path, part) for paths, part in ((train, parts[0]), (test, parts[1])) for path in paths]
+    classes = tuple(sorted({name for name in names if name is not None}))
+    if None in names or len(classes) < 2:
+        return Folder(stacked[: len(train)], stacked[len(train) :], None, None, ())
+    labels = np.array([classes.index(str(name)) for name in names], np.int64)
+    halves = labels[: len(train)], labels[len(train) :]
+    return Folder(stacked[: len(train)], stacked[len(train) :], *halves, classes)
 
 
 def resize(images: Array, size: tuple[int, int]) -> Array:
@@ -66,6 +86,12 @@ def pillow() -> Any:
     except ImportError as error:
         raise MissingPackageError("pillow", "diffusion", "reading and resizing images") from error
     return Image
+
+
+def _class_of(path: Path, part: Path) -> str | None:
+    """The name of the subfolder of a part that an image lies in, however deep; None for one that lies in none."""
+    inside = path.relative_to(part).parts
+    return inside[0] if len(inside) > 1 else None
 
 
 def _paths(folder: Path) -> list[Path]:

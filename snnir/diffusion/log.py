@@ -9,6 +9,11 @@ from pathlib import Path
 from snnir.diffusion.train import Progress
 
 NAME = "log.csv"
+PLOTTED = {
+    "image_loss": "image (v or noise)",
+    "consistency_loss": "synaptic current learning",
+    "variance_loss": "variance (bits a value)",
+}
 COLUMNS = tuple(field.name for field in fields(Progress))
 
 
@@ -46,8 +51,10 @@ def plot(log: Path, picture: Path) -> bool:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     images = [int(row["images"]) for row in rows]
-    for column, label in (("image_loss", "image (v)"), ("consistency_loss", "synaptic current learning")):
-        axes.plot(images, [float(row[column]) for row in rows], label=label)
+    for column, label in PLOTTED.items():
+        values = [float(row.get(column) or 0) for row in rows]
+        if any(values):
+            axes.plot(images, values, label=label)
     axes.set(xlabel="images seen", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
-from snnir.errors import fail
+from snnir.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
+from snnir.errors import UsageError, fail
 from snnir.graph import Graph
 from snnir.ops import Array
 
 
 @dataclass(frozen=True)
 class DiffusionSpec:
-    """A network that predicts v (Salimans and Ho, 2022) from a noisy image and its time.
+    """A network that predicts v (Salimans and Ho, 2022), or the noise, from a noisy image and its time.
 
     Args:
         image: channels, height and width of an image, values in [-1, 1].
@@ -26,6 +27,13 @@ class DiffusionSpec:
         fold: space-to-depth factor between an image and the network's currents (`fold_pixels`).
         timesteps: diffusion steps of the training schedule.
         offset: of the cosine schedule (Nichol and Dhariwal, 2021: 0.008).
+        classes: labels that the network is told; 0 for none. There is one place more, for no label.
+        label: the network's input for the label, one-hot over classes + 1 places, the same at every SNN step.
+        prediction: 'v' or 'noise', what the output is trained to be.
+        variance: whether the output holds, after the prediction's channels, as many of the variance (Nichol and
+            Dhariwal, 2021): v in log variance = (v + 1) / 2 log beta + (1 - v) / 2 log posterior variance.
+        schedule: 'cosine', or 'linear' betas (Ho et al., 2020).
+        features: order of the time embedding: 'alternating' sines and cosines, or 'halves' (cosines, then sines).
     """
 
     image: tuple[int, int, int]
@@ -36,6 +44,24 @@ class DiffusionSpec:
     fold: int = 1
     timesteps: int = 1000
     offset: float = 0.008
+    classes: int = 0
+    label: str = "label"
+    prediction: Literal["v", "noise"] = "v"
+    variance: bool = False
+    schedule: Literal["cosine", "linear"] = "cosine"
+    features: Literal["alternating", "halves"] = "alternating"
+
+    def __post_init__(self) -> None:
+        known = (
+            ("prediction", self.prediction, ("v", "noise")),
+            ("schedule", self.schedule, ("cosine", "linear")),
+            ("features", self.features, ("alternating", "halves")),
+        )
+        faults = [f"{name} is {value!r}, expected {' or '.join(ok)}" for name, value, ok in known if value not in ok]
+        if self.classes < 0:
+            faults.append(f"classes is {self.classes}, expected 0 (no labels) or more")
+        if faults:
+            raise UsageError("diffusion: " + "; ".join(faults))
 
     @property
     def currents(self) -> tuple[int, int, int]:
@@ -43,14 +69,47 @@ class DiffusionSpec:
         channels, height, width = self.image
         return channels * self.fold**2, height // self.fold, width // self.fold
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs: image, time, and label where there are labels."""
+        return (self.input, self.time, self.label) if self.classes else (self.input, self.time)
+
+    @property
+    def noise_schedule(self) -> Schedule:
+        """The schedule that the network is trained with."""
+        if self.schedule == "linear":
+            return LinearSchedule(self.timesteps)
+        return CosineSchedule(self.timesteps, self.offset)
+
+    def embed(self, t: Array) -> Array:
+        """The time embedding of t (n,), (n, time_size)."""
+        make = time_features if self.features == "halves" else time_embedding
+        return make(t, self.time_size)
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        return {**asdict(self), "image": list(self.image)}
+        """The fields as JSON has them; those that came later only where they are not as they were before."""
+        plain = {name for name, default in _LATER.items() if getattr(self, name) == default}
+        return {k: v for k, v in {**asdict(self), "image": list(self.image)}.items() if k not in plain}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DiffusionSpec:
-        """What `to_dict` gave."""
+        """What `to_dict` gave, now or in an earlier version.
+
+        Raises:
+            UsageError: fields that this version does not know, or values it does not.
+        """
+        unknown = sorted(fields.keys() - _FIELDS)
+        if unknown:
+            raise UsageError(f"diffusion: no field {', '.join(unknown)}; there are {', '.join(sorted(_FIELDS))}")
         return cls(**{**fields, "image": tuple(fields["image"])})
+
+
+_FIELDS = frozenset(field.name for field in fields(DiffusionSpec))
+_LATER = {
+    field.name: field.default
+    for field in fields(DiffusionSpec)
+    if field.name in ("classes", "label", "prediction", "variance", "schedule", "features")
+}
 
 
 def spec_of(graph: Graph) -> DiffusionSpec:
@@ -79,12 +138,35 @@ def spec_of(graph: Graph) -> DiffusionSpec:
     return DiffusionSpec.from_dict(fields)
 
 
+def check_inputs(graph: Graph, spec: DiffusionSpec) -> None:
+    """That a graph takes what its specification says, in that order.
+
+    Raises:
+        CompileError: it has other inputs: another network, or one with its time or its sampler compiled in.
+    """
+    if tuple(graph.inputs) != spec.inputs:
+        raise fail(
+            "diffusion-inputs",
+            f"has the inputs {', '.join(graph.inputs)}",
+            where="graph",
+            expected=f"{', '.join(spec.inputs)}, as its metadata 'diffusion' says",
+            hint="a graph whose time is fixed, or that is a whole sampler, is run as it is",
+        )
+
+
 def time_embedding(t: Array, size: int) -> Array:
     """Sinusoids of t (n,) -> (n, size): sine at even, cosine at odd places, periods from 2 pi to 2 pi 10000."""
     half = size // 2
     rates = np.exp(-np.log(10000.0) * np.arange(half) / (half - 1))
     angles = np.asarray(t, dtype=np.float64)[:, None] * rates
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), size)
+
+
+def time_features(t: Array, size: int) -> Array:
+    """Cosines, then sines of t (n,) -> (n, size): periods from 2 pi to 2 pi 10000, as in DiT and SDiT."""
+    half = size // 2
+    angles = np.asarray(t, np.float64)[:, None] * np.exp(-np.log(10000.0) * np.arange(half) / half)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
 
 
 def fold_pixels(images: Array, factor: int) -> Array:

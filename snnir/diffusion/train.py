@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from snnir.diffusion import checkpoint
-from snnir.diffusion.losses import current_losses, v_target
+from snnir.diffusion.labels import check_labels, one_hot
+from snnir.diffusion.losses import VarianceLoss, current_losses, image_of, v_target
 from snnir.diffusion.memory import keep_freed_memory
+from snnir.diffusion.posterior import Posterior
 from snnir.diffusion.processes import Processes
-from snnir.diffusion.schedule import CosineSchedule
-from snnir.diffusion.spec import DiffusionSpec, fold_pixels, time_embedding
+from snnir.diffusion.spec import DiffusionSpec, fold_pixels
 from snnir.errors import SnnirError, UsageError
 from snnir.ops import Array
 
@@ -44,6 +45,7 @@ class TrainConfig:
         ema: decay of the moving average of the weights per step; 0 for none.
         weighting: of the image loss over t: 'uniform', or the paper's 'snr' (abar_t).
         consistency: factor of the synaptic current learning loss; 0 leaves it out.
+        label_dropout: part of the images whose label is left out, which guidance needs; of networks with labels.
         seed: of batches, times and noise.
     """
 
@@ -57,6 +59,7 @@ class TrainConfig:
     weighting: Literal["uniform", "snr"] = "uniform"
     consistency: float = 1.0
     seed: int = 0
+    label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         faults = [
@@ -71,6 +74,7 @@ class TrainConfig:
                 ("ema", self.ema, 0 <= self.ema < 1, "at least 0 and below 1"),
                 ("weighting", self.weighting, self.weighting in ("uniform", "snr"), "'uniform' or 'snr'"),
                 ("consistency", self.consistency, self.consistency >= 0, "at least 0"),
+                ("label_dropout", self.label_dropout, 0 <= self.label_dropout <= 1, "0 to 1"),
             )
             if not ok
         ]
@@ -102,6 +106,7 @@ class Progress:
     consistency_loss: float
     rate: float
     seconds: float
+    variance_loss: float = 0.0
 
 
 class DivergedError(SnnirError):
@@ -119,11 +124,15 @@ def train(
     every: int = 500,
     report: Callable[[Progress], None] | None = None,
     processes: Processes | None = None,
+    labels: Array | None = None,
 ) -> dict[str, Array]:
     """Trains `module` in place.
 
+    Where the network learns the variance, the loss is improved DDPM's hybrid: the image's, and .001 of the bound.
+
     Args:
-        module: an emitted module, or any that takes and gives the same: (x (S, B, *currents), time (S, B, size)) -> y.
+        module: an emitted module, or any that takes and gives the same: (x (S, B, *currents), time (S, B, size)) -> y,
+            with label (S, B, classes + 1) as the third where the network has labels.
         spec: what the network is.
         images: (N, C, H, W) in [-1, 1], float32.
         folder: where checkpoint.safetensors is kept; None keeps none.
@@ -131,25 +140,30 @@ def train(
         every: steps between reports, and between checkpoints.
         report: told of progress.
         processes: the other processes that train on the same batches; default what the launcher of this one says.
+        labels: (N,) integers, of the images, where the network has labels.
 
     Returns:
         The state dict to use: the moving average where there is one, else the module's own.
 
     Raises:
-        UsageError: images of another shape than the network's.
-        CompileError: the checkpoint cannot be read, or is another model's or another run's.
+        UsageError: images of another shape than the network's; a weighting that is not for what it predicts.
+        CompileError: labels that are missing or that the network does not have; the checkpoint cannot be read, or is
+            another model's or another run's.
         DivergedError: the loss is no finite number; the checkpoint of the last report is kept.
     """
     if images.ndim != 4 or images.shape[1:] != spec.image:
         raise UsageError(f"images have the shape {list(images.shape[1:])}, but the network's are {list(spec.image)}")
+    if config.weighting == "snr" and spec.prediction == "noise":
+        raise UsageError("weighting 'snr' makes the loss of v that of noise; this network predicts noise: 'uniform'")
+    check_labels(labels, len(images), spec.classes)
     keep_freed_memory()
     _settle_kernels(module, config.images)
     team = processes or Processes.from_environment()
     module.train()
-    run = _Run(module, spec, images, config, team)
+    run = _Run(module, spec, images, labels, config, team)
     first = run.load(folder) if resume and folder is not None else 0
     start = time.perf_counter()
-    sums = np.zeros(2)
+    sums = np.zeros(3)
     since = 0
     for step in range(first, config.steps):
         sums += run.step(step)
@@ -157,30 +171,49 @@ def train(
         done = step + 1
         if done % every and done != config.steps:
             continue
-        image_loss, consistency_loss = team.mean(sums / since)
-        loss = float(image_loss + config.consistency * consistency_loss)
+        image_loss, consistency_loss, variance_loss = (float(v) for v in team.mean(sums / since))
+        loss = image_loss + config.consistency * consistency_loss + spec.timesteps / 1000 * variance_loss
         if folder is not None and team.rank == 0:
             run.save(folder, done)
         if report is not None and team.rank == 0:
             rate, seconds = config.rate_at(step), time.perf_counter() - start
             seen = done * config.batch
-            report(Progress(done, config.steps, seen, loss, float(image_loss), float(consistency_loss), rate, seconds))
+            parts = (image_loss, consistency_loss, rate, seconds, variance_loss)
+            report(Progress(done, config.steps, seen, loss, *parts))
         sums[:], since = 0, 0
     return run.result()
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """The network's inputs (S, B, ...), its target (B, *currents), times (B,) and images (B, *currents)."""
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor
+    t: Tensor
+    images: Tensor
 
 
 class _Run:
     """The module, its optimiser and its moving average."""
 
     def __init__(
-        self, module: nn.Module, spec: DiffusionSpec, images: Array, config: TrainConfig, team: Processes
+        self,
+        module: nn.Module,
+        spec: DiffusionSpec,
+        images: Array,
+        labels: Array | None,
+        config: TrainConfig,
+        team: Processes,
     ) -> None:
         self.module, self.spec, self.images, self.config, self.team = module, spec, images, config, team
-        schedule = CosineSchedule(spec.timesteps, spec.offset)
+        self.labels = labels if spec.classes else None
+        schedule = spec.noise_schedule
+        self.variance = VarianceLoss(Posterior.of(schedule)) if spec.variance else None
         self.angles = torch.from_numpy(schedule.angles().astype(np.float32))
         self.abar = torch.from_numpy(schedule.abar().astype(np.float32))
         self.spread = torch.from_numpy(schedule.output_weights().astype(np.float32))
-        self.embedding = torch.from_numpy(time_embedding(np.arange(spec.timesteps), spec.time_size).astype(np.float32))
+        self.embedding = torch.from_numpy(spec.embed(np.arange(spec.timesteps)).astype(np.float32))
         self.parameters = dict(module.named_parameters())
         self.optimiser = torch.optim.Adam(self.parameters.values(), lr=config.rate, foreach=True)
         self.forward = team.shared(module)
@@ -188,13 +221,21 @@ class _Run:
         self.orders: dict[int, Array] = {}
 
     def step(self, step: int) -> Array:
-        """One optimiser step; the two losses."""
-        x, embedded, v, t = self.batch(step)
-        y = self.forward(x, embedded)
-        weight = self.abar[t] if self.config.weighting == "snr" else torch.ones(len(t))
-        losses = current_losses(y, v, weight, self.spread[t])
+        """One optimiser step; the losses of the image, of the current's constancy and of the variance."""
+        batch = self.batch(step)
+        y = self.forward(*batch.inputs)
+        channels = batch.target.shape[1]
+        prediction = y[:, :, :channels]
+        weight = self.abar[batch.t] if self.config.weighting == "snr" else torch.ones(len(batch.t))
+        losses = current_losses(prediction, batch.target, weight, self.spread[batch.t])
         total = losses.image + self.config.consistency * losses.consistency
-        found = np.array([losses.image.item(), losses.consistency.item()])
+        found = np.array([losses.image.item(), losses.consistency.item(), 0.0])
+        if self.variance is not None:
+            x = batch.inputs[0][0]
+            guess = image_of(prediction.mean(dim=0), x, self.angles[batch.t], self.spec.prediction)
+            bound = self.variance(batch.images, x, guess, y[:, :, channels:].mean(dim=0), batch.t)
+            total = total + self.spec.timesteps / 1000 * bound
+            found[2] = bound.item()
         if not np.isfinite(found).all():
             raise DivergedError(f"the loss is {total.item()} at step {step + 1}; the last checkpoint is kept")
         for group in self.optimiser.param_groups:
@@ -210,8 +251,8 @@ class _Run:
             torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
         return found
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x (S, B, *currents), time (S, B, size), v (B, *currents) and t (B,) of a step: this process's share."""
+    def batch(self, step: int) -> _Batch:
+        """What a step learns from: this process's share."""
         size, n = self.config.batch, len(self.images)
         places = range(step * size, (step + 1) * size)
         chosen = [int(self.order(place // n)[place % n]) for place in places]
@@ -223,9 +264,13 @@ class _Run:
         eps = torch.from_numpy(fold_pixels(noise[share], self.spec.fold))
         times = torch.from_numpy(t[share])
         x, v = v_target(x0, eps, self.angles[times])
-        steps = self.spec.steps
-        embedded = self.embedding[times]
-        return x.expand(steps, *x.shape), embedded.expand(steps, *embedded.shape), v, times
+        given = [x, self.embedding[times]]
+        if self.labels is not None:
+            left_out = random.random(size) < self.config.label_dropout
+            told = [None if gone else int(self.labels[i]) for i, gone in zip(chosen, left_out, strict=True)]
+            given.append(torch.from_numpy(one_hot(told[share], self.spec.classes).astype(np.float32)))
+        inputs = tuple(value.expand(self.spec.steps, *value.shape) for value in given)
+        return _Batch(inputs, v if self.spec.prediction == "v" else eps, times, x0)
 
     def order(self, epoch: int) -> Array:
         """The images of an epoch, shuffled."""
@@ -234,17 +279,23 @@ class _Run:
             self.orders[epoch] = np.random.default_rng([self.config.seed, 0, epoch]).permutation(len(self.images))
         return self.orders[epoch]
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a checkpoint must have been trained with to be gone on from."""
+        found = asdict(self.config)
+        return found if self.spec.classes else {k: v for k, v in found.items() if k != "label_dropout"}
+
     def save(self, folder: Path, step: int) -> None:
         tensors = {f"weights/{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
         for name, parameter in self.parameters.items():
             state = self.optimiser.state[parameter]
             tensors |= {f"adam/{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-        checkpoint.write(folder, step, asdict(self.config), tensors)
+        checkpoint.write(folder, step, self.settings, tensors)
 
     def load(self, folder: Path) -> int:
         """Takes over the folder's checkpoint; the number of steps it has seen."""
-        step, tensors = checkpoint.read(folder, asdict(self.config), self.module.state_dict())
+        step, tensors = checkpoint.read(folder, self.settings, self.module.state_dict())
         self.module.load_state_dict(checkpoint.part(tensors, "weights"))
         for name, value in checkpoint.part(tensors, "average").items():
             self.average[name].copy_(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnir.diffusion.spec import DiffusionSpec, spec_of, time_embedding
+from snnir.diffusion.spec import DiffusionSpec, spec_of
 from snnir.edit import Editor
 from snnir.graph import Edge, Graph
 from snnir.interpreter import interpret
@@ -102,7 +102,7 @@ def _run(
             part.connect(edge.source, edge.target, edge.port)
     for name in sends:
         part.connect(name, part.add(f"{name}.out", Output()))
-    embedding = time_embedding(np.asarray(times), spec.time_size)
+    embedding = spec.embed(np.asarray(times))
     x = np.broadcast_to(embedding, (spec.steps, *embedding.shape))
     _, found = interpret(part.build(), {spec.time: x}, record=sends, dtype=np.float64)
     return {name: found[name] for name in sends}

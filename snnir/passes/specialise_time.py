@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnir.diffusion.spec import spec_of, time_embedding
+from snnir.diffusion.spec import spec_of
 from snnir.diffusion.unrolled import TIME
 from snnir.graph import Graph
 from snnir.ops import Array
@@ -62,7 +62,7 @@ class SpecialiseTime(Pass):
         """The network before, at this time."""
         spec = spec_of(before)
         some = next(iter(x.values()))
-        embedding = time_embedding(np.asarray([self.t]), spec.time_size)
+        embedding = spec.embed(np.asarray([self.t]))
         time = np.broadcast_to(embedding, (*some.shape[:2], spec.time_size))
         return super().reference(before, {**x, spec.time: time}, record)
 

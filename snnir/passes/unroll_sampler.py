@@ -19,8 +19,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnir.diffusion.schedule import CosineSchedule, Rotation
-from snnir.diffusion.spec import DiffusionSpec, spec_of, time_embedding
+from snnir.diffusion.schedule import Rotation
+from snnir.diffusion.spec import DiffusionSpec, spec_of
 from snnir.diffusion.unrolled import SAMPLER, UnrolledSampler, in_call, sampler_of
 from snnir.graph import Edge, Graph
 from snnir.naming import fresh
@@ -68,7 +68,7 @@ class UnrollSampler(Pass):
         inside = [n for n in before.ops if before[n].spiking]
         recorded: dict[str, Array] = {}
         for k, call in enumerate(_calls(spec, self.steps)):
-            embedding = time_embedding(np.asarray([call.t]), spec.time_size)
+            embedding = spec.embed(np.asarray([call.t]))
             time = np.broadcast_to(embedding, (*current.shape[:2], spec.time_size))
             wanted = [n for n in inside if in_call(k, n) in record]
             outputs, found = super().reference(before, {spec.input: current, spec.time: time}, wanted)
@@ -82,13 +82,15 @@ class UnrollSampler(Pass):
 
 
 def _calls(spec: DiffusionSpec, steps: int) -> tuple[Rotation, ...]:
-    return CosineSchedule(spec.timesteps, spec.offset).rotations(steps)
+    return spec.noise_schedule.rotations(steps)
 
 
 def _check(graph: Graph, spec: DiffusionSpec) -> None:
     """Raises Declined for a graph that is no denoising call."""
     if sampler_of(graph) is not None:
         raise Declined("it is an unrolled sampler already")
+    if spec.prediction != "v":
+        raise Declined(f"it predicts {spec.prediction}; a DDIM step is a turn of x and v")
     extra = sorted(set(graph.inputs) - {spec.input, spec.time})
     if extra or spec.input not in graph.inputs:
         raise Declined(f"it has the inputs {', '.join(graph.inputs)}; a call has {spec.input} and {spec.time}")

@@ -13,8 +13,8 @@ import torch
 
 import snnir
 from snnir.cost import cost
-from snnir.diffusion.spec import spec_of
-from snnir.errors import CompileError, UsageError
+from snnir.diffusion.spec import check_inputs, spec_of
+from snnir.errors import UsageError
 from snnir.models import sdit
 from snnir.models.sdit_blocks import Rate
 from snnir.models.sdit_inputs import guided, one_hot, time_features
@@ -149,14 +149,18 @@ def test_options_that_do_not_fit_are_said_at_once() -> None:
         one_hot([3], 0)
 
 
-def test_a_network_without_labels_that_predicts_v_says_how_it_is_sampled() -> None:
+def test_every_network_says_how_it_is_sampled() -> None:
     spec = spec_of(snnir.load(sdit.build("digits", classes=0)))
-    assert (spec.image, spec.steps, spec.time_size) == ((1, 8, 8), 1, 32)
-    for options in ({}, {"classes": 0, "prediction": "noise"}, {"classes": 0, "variance": True}):
+    assert (spec.image, spec.steps, spec.time_size, spec.inputs) == ((1, 8, 8), 1, 32, ("x", "time"))
+    np.testing.assert_array_equal(spec.embed(np.array([7])), time_features(np.array([7]), 32))
+    for options in ({}, {"classes": 0, "prediction": "noise"}, {"classes": 3, "variance": True}):
         graph = snnir.load(sdit.build("digits", **options))
-        assert graph.metadata["sdit"]["classes"] == options.get("classes", 10)
-        with pytest.raises(CompileError, match="does not say how it is sampled"):
-            spec_of(graph)
+        found = spec_of(graph)
+        check_inputs(graph, found)
+        assert graph.metadata["sdit"]["classes"] == found.classes == options.get("classes", 10)
+        assert (found.prediction, found.variance) == (options.get("prediction", "v"), "variance" in options)
+    paper = spec_of(snnir.load(sdit.build("mnist")))
+    assert (paper.prediction, paper.variance, paper.schedule, paper.classes) == ("noise", True, "linear", 10)
 
 
 def test_the_published_size_compiles_quickly() -> None:
