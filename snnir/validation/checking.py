@@ -20,6 +20,8 @@ from snnir.validation.comparing import aligned, compare, real
 from snnir.validation.search import Probe, explain
 from snnir.validation.verdicts import Report, Traces, Verdict, differs
 
+FIXED_POINT = "fixed-point weights and decays"
+
 
 @np.errstate(over="ignore", invalid="ignore")  # what grows beyond all numbers is a verdict, not a warning
 def validate(
@@ -125,7 +127,7 @@ def _judge(
     if result.in_floats:
         single = run({n: v.astype(np.float32) for n, v in x.items()})
         flips = sum(int(np.count_nonzero(differs(got[n], v, real(v) * 1e-3))) for n, v in single.items())
-    return judge(
+    verdict, traces = judge(
         graph,
         x,
         got,
@@ -136,6 +138,24 @@ def _judge(
         flips=flips,
         quantised=not result.in_floats,
         probe=run if result.in_floats else None,
+    )
+    if verdict.cause == FIXED_POINT and _same_before_rounding(graph, result, x, reference):
+        proof = "in floats, the network as it was after all passes gives the reference's outputs in every place"
+        verdict = replace(verdict, cause=f"{FIXED_POINT}: {proof}")
+    return verdict, traces
+
+
+def _same_before_rounding(
+    graph: Graph, result: CompileResult, x: Mapping[str, Array], reference: Mapping[str, Array]
+) -> bool:
+    """Whether the target's graph, computed in floats, is still the network: then what differs are its integers."""
+    try:
+        lowered = run_reference(result.graph, x, [])
+    except (CompileError, UsageError):
+        return False
+    given = {name: lowered.get(name) for name in graph.outputs}
+    return all(
+        v is not None and v.shape == reference[n].shape and not differs(reference[n], v).any() for n, v in given.items()
     )
 
 
@@ -180,6 +200,6 @@ def judge(
     if verdict.first is None or verdict.cause:
         return verdict, traces
     if quantised:
-        return replace(verdict, cause="fixed-point weights and decays"), traces
+        return replace(verdict, cause=FIXED_POINT), traces
     why = explain(graph, x, got, lags=lags, probe=probe)
     return replace(verdict, cause=why.text, causes=why.causes, explained=why.explained, partial=why.partial), traces
