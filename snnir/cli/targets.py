@@ -96,7 +96,16 @@ def _function(rule: Any) -> Any:
     return rule if hasattr(rule, "__name__") else type(rule)
 
 
-_SHOWN = ("decay", "gain", "comparison", "reset", "spikes_per_step", "start", "recurrent_bias_at_start")
+_SHOWN = {
+    "decay": "decay",
+    "gain": "gain",
+    "comparison": "spike",
+    "reset": "reset",
+    "spikes_per_step": "most spikes",
+    "latency_neuron": "latency",
+    "start": "start",
+    "number_format": "numbers",
+}
 
 
 def _frameworks() -> list[dict[str, Any]]:
@@ -111,6 +120,7 @@ def _frameworks() -> list[dict[str, Any]]:
             "semantics": record.semantics.to_json(),
             "options": {option: list(values) for option, values in record.options.items()},
             "note": record.note,
+            "module": record.module,
         }
         for name, record in FRAMEWORKS.items()
     ]
@@ -121,14 +131,14 @@ def _print_frameworks() -> None:
 
     from snnir.cli.show import cells, console, table
 
-    found = _frameworks()
-    listing = table("a step in", *(f"{record['title']} {record['version']}" for record in found))
-    for field in _SHOWN:
-        values = [record["semantics"][field] for record in found]
-        most = ["any number" if value is None else value for value in values]
-        listing.add_row(*cells(field, *({True: "yes", False: "no"}[v] if isinstance(v, bool) else v for v in most)))
+    listing = table("a step in", *_SHOWN.values())
+    for record in _frameworks():
+        values = [record["semantics"][field] for field in _SHOWN]
+        listing.add_row(
+            *cells(f"{record['title']} {record['version']}", *("any number" if v is None else v for v in values))
+        )
     out = console()
-    out.print(Text("\nLive modules that are read, with their defaults (snnir.semantics_of gives each as data):"))
+    out.print(Text("\nWhat a step means in each simulator, by default (snnir.semantics_of gives it as data):"))
     out.print(listing)
 
 

@@ -12,6 +12,7 @@ import pytest
 from snnir.cli import run
 from snnir.conformance.suite import FOLDER
 from tests.cli.kit import said
+from tests.cli.test_documents import documented
 
 
 def test_one_target_as_a_table_with_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +35,15 @@ def test_several_targets_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pa
     assert document["schema"] == "snnir.conformance.v1"
     assert document["scores"][0]["summary"] == "13/13 exact · 0 silently wrong"
     assert document["scores"][2]["counts"]["wrong"] == 0
+
+
+def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    made = json.loads(said(capsys, "conformance", "-t", "nir", "--case", "lif", "--output-format", "json")[1])
+    example = documented("snnir.conformance.v1")
+    assert set(made) == set(example)
+    assert set(made["scores"][0]) == set(example["scores"][0])
+    assert set(made["scores"][0]["counts"]) == set(example["scores"][0]["counts"])
+    assert set(made["scores"][0]["verdicts"][0]) == set(example["scores"][0]["verdicts"][0])
 
 
 def test_wrong_libraries_end_with_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
