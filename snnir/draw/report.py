@@ -44,7 +44,7 @@ def report_text(
             opened = v in differing and len(differing) <= OPEN
             parts.append(_section(v, traces.get(v["target"]), opened))
     if importers:
-        parts += ["<h2>The frameworks' own importers</h2>", *(_importer(v) for v in importers)]
+        parts += ["<h2>The frameworks' own importers</h2>", *(_importer(v, len(importers) <= OPEN) for v in importers)]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -70,6 +70,10 @@ script-src 'unsafe-inline'">
 
 def _input(document: Mapping[str, Any]) -> str:
     given = document.get("input")
+    if not given and document.get("importers"):
+        v = document["importers"][0]
+        origin = "recorded" if v["seed"] is None else f"made-up input, seed {v['seed']}"
+        given = {"steps": v["steps"], "batch": v["batch"], "origin": origin}
     if not given:
         return ""
     origin = {"recorded": "recorded input"}.get(given["origin"], given["origin"])
@@ -272,37 +276,39 @@ def _neuron(index: int, shape: tuple[int, ...]) -> str:
     return ",".join(map(str, np.unravel_index(index, shape))) if len(shape) > 1 else str(index)
 
 
-def _importer(v: Mapping[str, Any]) -> str:
+def _importer(v: Mapping[str, Any], opened: bool) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in v["versions"].items())
     rows = [f'<p class="faint">{_text(versions)}; <code>{_text(v["call"])}</code></p>']
     if v["error"]:
         rows.append(f"<p><code>{_text(v['error'])}</code></p>")
-    if v["places"]:
-        text = f"{v['differing']:,} of {v['places']:,} places of the output differ"
-        if v["shape"]:
-            text = f"it returns shape {list(v['shape'][1])}, the file's output has {list(v['shape'][0])}"
-        rows.append(f"<p>{text}.</p>")
-    for fault in v["faults"]:
-        alone = "" if fault["places"] is None else f" Alone it changes {fault['places']:,} places of the output."
-        rows.append(
-            f"<li><b>{_text(fault['kind'])}</b>: {_text(fault['what'])}.{alone}"
-            f"<br><small>{_text(fault['evidence'])}</small></li>"
-        )
-    for refusal in v["refused"]:
-        rows.append(
-            f"<li>refuses <b>{_text(refusal['where'])}</b> ({_text(refusal['kind'])}): "
-            f"<code>{_text(refusal['error'])}</code></li>"
-        )
+    if v["shape"]:
+        rows.append(f"<p>It returns shape {list(v['shape'][1])}, the file's output has {list(v['shape'][0])}.</p>")
+    elif v["places"]:
+        rows.append(f"<p>{v['differing']:,} of {v['places']:,} places of the output differ.</p>")
+    points = [_fault(fault) for fault in v["faults"]]
+    points += [
+        f"<li>It refuses <b>{_text(r['where'])}</b> ({_text(r['kind'])}): <code>{_text(r['error'])}</code></li>"
+        for r in v["refused"]
+    ]
+    rows.append(f"<ul>{''.join(points)}</ul>" if points else "")
     if v["explained"] is not None and v["faults"]:
-        share = f"{v['explained']:,} of {v['returned']:,}"
-        rows.append(f"<p>Put together, these faults give the importer's own output in {share} places.</p>")
-    short = ", ".join(dict.fromkeys(fault["kind"] for fault in v["faults"]))
-    body = f"{rows[0]}<ul>{''.join(r for r in rows[1:] if r.startswith('<li'))}</ul>"
-    others = "".join(r for r in rows[1:] if not r.startswith("<li"))
+        share = "all" if v["explained"] == v["returned"] else f"{v['explained']:,} of"
+        said = f"these faults give the importer's own output in {share} {v['returned']:,} places"
+        rows.append(f"<p>Put together, {said}.</p>")
+    rows += [f'<p class="faint">Note: {_text(note)}.</p>' for note in v["notes"]]
+    short = ", ".join(dict.fromkeys(fault["kind"] for fault in v["faults"])) or v["error"]
+    head = f'<span class="name">{_text(v["importer"])}</span>{_pill(v["verdict"], v["ok"])}'
     return (
-        f'<details class="card" id="importer-{_id(v["importer"])}"><summary><span class="name">{_text(v["importer"])}'
-        f'</span>{_pill(v["verdict"], v["ok"])}<span class="short">{_text(short)}</span></summary>{others}{body}'
-        "</details>"
+        f'<details class="card" id="importer-{_id(v["importer"])}"{" open" if opened else ""}><summary>{head}'
+        f'<span class="short">{_text(short)}</span></summary>{"".join(rows)}</details>'
+    )
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    alone = "" if fault["places"] is None else f" Alone it changes {fault['places']:,} places of the output."
+    return (
+        f"<li><b>{_text(fault['kind'])}</b>: {_text(fault['what'])}.{alone}"
+        f"<br><small>{_text(fault['evidence'])}</small></li>"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from snnir.semantics import NIR_SEMANTICS, Semantics
 from snnir.stimuli import RATE, stimuli
 
 PROBES = (1.0, 3.0, 10.0, 40.0)  # spreads of the samples of normal values that are run beside the input
+IMPORTS = 8  # of a file whose import hangs on chance
 ALONE = 2  # samples of the input that are run without a batch axis
 
 
@@ -73,7 +75,7 @@ def check_importer(
         steps=values.shape[0],
         batch=values.shape[1],
         seed=made,
-        notes=(*_unsaid(graph), *((its.note,) if its.note else ())),
+        notes=(*_unsaid(graph), *_chance(its, file, graph, verdict, values), *((its.note,) if its.note else ())),
     )
 
 
@@ -82,6 +84,28 @@ def _unsaid(graph: Graph) -> tuple[str, ...]:
     differ = graph.semantics.differences(NIR_SEMANTICS.with_(dt=graph.semantics.dt))
     said = ", ".join(f"{field} {value!r}" for field, (value, _) in differ.items() if field != "number_format")
     return (f"the network means {said}; NIR has no field for it, so no importer can know",) if said else ()
+
+
+def _chance(its: Importer, file: bytes, graph: Graph, verdict: ImporterVerdict, x: Array) -> tuple[str, ...]:
+    """What more imports of the same file give, where a node is lost from the middle of the network.
+
+    nirtorch's executor then starts at one of several nodes, by the order of memory addresses.
+    """
+    kinds = {fault.kind for fault in verdict.faults}
+    if "node-lost" not in kinds or not (verdict.error or "node-idle" in kinds):
+        return ()
+    found: Counter[str] = Counter()
+    kept: list[object] = []  # what stays in memory moves what comes next
+    for _ in range(IMPORTS):
+        try:
+            run = attempt(its, file, graph, graph.semantics.dt, _probed(x))
+            kept.append(run)
+            found[f"run only {', '.join(run.order)}"] += 1
+        except Crash as crash:
+            found["crash"] += 1
+            kept.append(crash)
+    said = ", ".join(f"{count} {what}" for what, count in found.most_common())
+    return (f"the result hangs on chance (addresses in memory): of {IMPORTS} more imports {said}",) * (len(found) > 1)
 
 
 def _as_file(source: Any, graph: Graph) -> tuple[bytes, Graph]:

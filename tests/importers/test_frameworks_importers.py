@@ -126,6 +126,18 @@ def test_a_time_step_that_the_importer_does_not_take() -> None:
     assert found.verdict == "wrong"
 
 
+@pytest.mark.oracle
+def test_what_hangs_on_chance_is_said() -> None:
+    """Where a node is lost from the middle, one import crashes and the next gives another node's value."""
+    notes = [
+        note
+        for kind in ("scale", "delay")
+        for name in ("norse", "sinabs")
+        for note in check_importer(make_graph(0, kind, "r1", dt=DT), name, batch=2, steps=5).notes
+    ]
+    assert any("hangs on chance" in note and "crash" in note and "run only fc1" in note for note in notes)
+
+
 def test_what_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     graph = make_graph(0, "linear", "r1")
     with pytest.raises(UsageError, match="no importer 'brian'; there are norse, snntorch"):
