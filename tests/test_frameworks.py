@@ -80,11 +80,11 @@ def test_what_no_record_says(name: str, options: dict[str, object], message: str
 def test_targets_shows_the_frameworks_side_by_side() -> None:
     from click.testing import CliRunner
 
-    from snnir.cli.targets import targets_command
+    from snnir.cli import cli
 
-    shown = CliRunner().invoke(targets_command, [], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(cli, ["targets"], env={"COLUMNS": "200"}).output
     for record in FRAMEWORKS.values():
         assert f"{record.title} {record.version}" in shown
     assert "delayed-subtract" in shown
-    data = json.loads(CliRunner().invoke(targets_command, ["--output-format", "json"]).output)
+    data = json.loads(CliRunner().invoke(cli, ["targets", "--output-format", "json"]).output)
     assert [record["name"] for record in data["frameworks"]] == list(FRAMEWORKS)
