@@ -16,8 +16,9 @@ STEPS = 20
 
 
 def draw(rng: np.random.Generator) -> Case:
-    """Two dense layers, or two convolutions and a dense one; input (T, X, Y, C) or (T, N)."""
-    return _dense_net(rng) if rng.random() < 0.4 else _conv_net(rng)
+    """Two dense layers, the first perhaps upon itself, or convolutions and a dense one; input (T, X, Y, C), (T, N)."""
+    kind = rng.random()
+    return _recurrent_net(rng) if kind < 0.25 else _dense_net(rng) if kind < 0.5 else _conv_net(rng)
 
 
 def digest(content: bytes) -> str:
@@ -57,6 +58,17 @@ def _dense_net(rng: np.random.Generator) -> Case:
         inputs={"in": n},
         populations=(_neurons(rng, "a", (m,), 10), _neurons(rng, "b", (last,), 1)),
         connections=(first, _dense(rng, "a", "b", m, last)),
+    )
+    return _case(rng, spec, (n,), first.graded)
+
+
+def _recurrent_net(rng: np.random.Generator) -> Case:
+    n, m, last = (int(size) for size in rng.integers(3, 8, 3))
+    first = _dense(rng, "in", "a", n, m, graded=bool(rng.random() < 0.3))
+    spec = LoihiSpec(
+        inputs={"in": n},
+        populations=(_neurons(rng, "a", (m,), 10), _neurons(rng, "b", (last,), 1)),
+        connections=(first, _dense(rng, "a", "a", m, m), _dense(rng, "a", "b", m, last)),
     )
     return _case(rng, spec, (n,), first.graded)
 

@@ -5,6 +5,7 @@ lava-dl's loader (`lava/lib/dl/netx/hdf5.py`, `utils.py`; BSD-3):
 
     /layer/0  type "input", shape
     /layer/i  type "dense": shape (N), inFeatures, outFeatures, weight (out, in) [, bias (N), delay (out, in)], neuron
+              type "dense_rec": the same with weight_rec (N, N), from the layer upon itself, and without delays
               type "conv": shape (C, Y, X), inChannels, outChannels, kernelSize, stride, padding, dilation, each (y, x),
                     groups, weight (out, in / groups, y, x) as PyTorch's [, bias (C) or (X, Y, C)], neuron
               type "flatten": between a convolution and a dense layer, whose columns then count channel, y, x
@@ -36,10 +37,14 @@ Synapses = Connection | Convolution
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What goes into a population, and it. `synapses` of one or, if dense, several connections, which add up."""
+    """What goes into a population, and it. `synapses` of one or, if dense, several connections, which add up.
+
+    `back`: from the population upon itself.
+    """
 
     population: Population
     synapses: tuple[Synapses, ...]
+    back: tuple[Synapses, ...] = ()
 
     @property
     def convolution(self) -> Convolution | None:
@@ -115,12 +120,17 @@ def _walk(spec: LoihiSpec) -> Iterator[tuple[_Layer | None, Violation | None]]:
     """The chain from the input on, layer by layer; or what makes it none."""
     into = {p.name: [c for c in spec.connections if c.target == p.name] for p in spec.populations}
     place, left = next(iter(spec.inputs), ""), {p.name: p for p in spec.populations}
+    back = {name: [c for c in group if c.source == name] for name, group in into.items()}
+    into = {name: [c for c in group if c.source != name] for name, group in into.items()}
     for name, group in into.items():
         if not group:
             yield None, _no("nothing reaches it", name, "a chain that begins at the input")
-        elif len({c.source for c in group}) > 1 or group[0].source == name:
+        elif len({c.source for c in group}) > 1:
             sources = ", ".join(sorted({c.source for c in group}))
-            yield None, _no(f"is reached from {sources}", name, "layers behind one another, without loops")
+            yield None, _no(f"is reached from {sources}", name, "layers behind one another, at most upon themselves")
+        elif back[name] and not all(isinstance(c, Connection) and not c.delays.any() for c in (*group, *back[name])):
+            what = "acts upon itself, and there are convolutions or delays"
+            yield None, _no(what, name, "dense connections without delays where a layer acts upon itself")
         elif len(group) > 1 and any(isinstance(c, Convolution) for c in group):
             yield None, _no(f"is reached by {len(group)} connections, not all dense", name, "one convolution")
         elif len({(c.graded, *np.shape(c.delays)) for c in group if isinstance(c, Connection)}) > 1:
@@ -132,7 +142,7 @@ def _walk(spec: LoihiSpec) -> Iterator[tuple[_Layer | None, Violation | None]]:
             yield None, _no(what, place, "one layer behind another")
             return
         place = following[0]
-        yield _Layer(left.pop(place), tuple(into[place])), None
+        yield _Layer(left.pop(place), tuple(into[place]), tuple(back[place])), None
 
 
 def _chain(spec: LoihiSpec) -> list[_Layer]:
@@ -156,7 +166,7 @@ def _unsayable_neurons(population: Population) -> Iterator[Violation]:
 
 def _unsayable_weights(layer: _Layer) -> Iterator[Violation]:
     name = layer.population.name
-    parts = [_acting(c) for c in layer.synapses if isinstance(c, Connection)]
+    parts = [_acting(c) for c in (*layer.synapses, *layer.back) if isinstance(c, Connection)]
     if any(np.any(part != np.rint(part)) for part in parts):
         yield _no("weights with their exponent are no whole numbers", name, "integers, as there are no exponents")
         return
@@ -165,22 +175,25 @@ def _unsayable_weights(layer: _Layer) -> Iterator[Violation]:
         yield _no("connections that would add up have different delays", name, "one delay per synapse")
     if any(c.delays.max() > MAX_DELAY for c in _dense_ones(layer)):
         yield _no(f"a delay is beyond {MAX_DELAY}", name, f"0..{MAX_DELAY}: netx cuts them off")
-    weights = _weights(layer)
+    own, back = _weights(layer.synapses), _weights(layer.back)
+    weights = np.hstack([own, back]) if layer.back else own
     if not weights.any():
         yield _no("all its weights are 0", name, "one other than 0, or netx divides by zero")
     elif weights.min() < -256 or weights.max() > 255 or (weights.max() > 254 and weights.min() < 0):
         what = f"weights with their exponent span {weights.min()}..{weights.max()}"
         yield _no(what, name, "-256..254, or 0..255")
-    elif not np.array_equal(_as_loaded(weights), weights):
-        what = f"netx would load other weights: {_example(weights)}"
+    elif not np.array_equal(loaded := _as_loaded(weights, own.shape[1]), weights):
+        row, column = np.argwhere(loaded != weights)[0]
+        what = f"netx would load other weights: {weights[row, column]} would act as {loaded[row, column]}"
         yield _no(what, name, "weights that it keeps; it loses powers of two where all are negative")
 
 
-def _as_loaded(weights: Array) -> Array:
+def _as_loaded(weights: Array, columns: int | None = None) -> Array:
     """What netx makes of a matrix, as it acts: shifted up as far as it fits, then truncated by Lava, and shifted back.
 
     `optimize_weight_bits` of lava-dl 0.6 takes matrices whose largest weight is 0 for mixed, which Lava then takes for
-    inhibitory, and fits inhibitory ones to 256, where Lava cuts them off at 255.
+    inhibitory, and fits inhibitory ones to 256, where Lava cuts them off at 255. Weights from a layer upon itself are
+    shifted together with the others, the first `columns`, and truncated alone.
     """
     low, high = int(weights.min()), int(weights.max())
     mixed = low < 0 <= high
@@ -191,27 +204,37 @@ def _as_loaded(weights: Array) -> Array:
     up = int(np.floor(np.log2(scale))) + mixed
     zeros = next((n for n in range(8, 0, -1) if not (weights % (1 << n)).any()), 0)
     bits = 8 - up - (zeros - mixed)
+    parts = np.split(weights, [weights.shape[1] if columns is None else columns], axis=1)
+    return np.hstack([_truncated(part, up, bits) for part in parts])
+
+
+def _truncated(part: Array, up: int, bits: int) -> Array:
+    """A matrix as Lava's Dense acts with `bits` of weights, shifted `up`."""
+    if not part.size:
+        return part
+    low, high = int(part.min()), int(part.max())
     sign = 1 if high > 0 else -1
     cut = 8 - bits + (low < 0 < high)
     if up < 0 or cut < 0:
-        return np.zeros_like(weights)  # shifts by less than nothing, of which anything may come
-    limited = np.clip(sign * weights << up, -256 if low < 0 < high else 0, 255)
+        return np.zeros_like(part)  # shifts by less than nothing, of which anything may come
+    limited = np.clip(sign * part << up, -256 if low < 0 < high else 0, 255)
     return (sign * ((limited >> cut) << cut)) >> up
 
 
 def _dense(layer: _Layer, flat: Convolution | None) -> dict[str, Any]:
-    weights = _weights(layer)
+    weights = _weights(layer.synapses)
     delays = np.broadcast_to(_dense_ones(layer)[0].delays, weights.shape)
     if flat is not None and flat.layout == "xyc":  # columns count x, y, channel here, and channel, y, x there
         order = np.arange(weights.shape[1]).reshape(flat.output_shape).transpose(2, 1, 0).ravel()
         weights, delays = weights[:, order], delays[:, order]
     out, features = weights.shape
     return {
-        "type": _text("dense"),
+        "type": _text("dense_rec" if layer.back else "dense"),
         "shape": np.array([out]),
         "inFeatures": features,
         "outFeatures": out,
         "weight": weights,
+        **({"weight_rec": _weights(layer.back)} if layer.back else {}),
         **({"delay": delays} if delays.any() else {}),
         **_neurons(layer.population, _bias(layer.population) >> BIAS_EXP),
     }
@@ -268,14 +291,10 @@ def _acting(connection: Connection) -> Array:
     return np.ldexp(effective_weights(connection).astype(np.float64), connection.weight_exp)
 
 
-def _weights(layer: _Layer) -> Array:
+def _weights(synapses: tuple[Synapses, ...]) -> Array:
     """The matrix (out, in), int64, of all that adds up."""
-    return np.sum([_acting(c) for c in _dense_ones(layer)], axis=0).astype(np.int64)
-
-
-def _example(weights: Array) -> str:
-    row, column = np.argwhere(_as_loaded(weights) != weights)[0]
-    return f"{weights[row, column]} would act as {_as_loaded(weights)[row, column]}"
+    found: Array = np.sum([_acting(c) for c in synapses if isinstance(c, Connection)], axis=0)
+    return np.asarray(found).astype(np.int64)
 
 
 def _text(name: str) -> Array:

@@ -41,7 +41,7 @@ def test_the_loader_of_lava_dl_oracle_gave_the_same_spikes(recorded: tuple[list[
     """The files are, content by content, those that lava-dl 0.6 loaded and Lava ran (tests/record_netx.py)."""
     networks, _ = recorded
     assert len(networks) == 30
-    spiking = convolutions = delayed = graded = 0
+    spiking = convolutions = delayed = graded = recurrent = 0
     for case in networks:
         extra = {"input.in", "digest", "last"}
         spec = LoihiSpec.from_npz_dict({key: value for key, value in case.items() if key not in extra})
@@ -51,8 +51,9 @@ def test_the_loader_of_lava_dl_oracle_gave_the_same_spikes(recorded: tuple[list[
         convolutions += any(isinstance(c, Convolution) for c in spec.connections)
         delayed += any(isinstance(c, Connection) and c.delays.any() for c in spec.connections)
         graded += any(c.graded for c in spec.connections)
+        recurrent += any(c.source == c.target for c in spec.connections)
     assert min(spiking, convolutions) >= 10
-    assert min(delayed, graded) >= 3
+    assert min(delayed, graded, recurrent) >= 3
 
 
 def test_which_matrices_the_loader_keeps_oracle(recorded: tuple[list[Case], list[Case]]) -> None:
@@ -153,6 +154,14 @@ def test_connections_that_add_up_are_one_matrix() -> None:
         assert file["layer/1/weight"][()].tolist() == [[5, -3], [0, 7]]
 
 
+def test_a_layer_upon_itself() -> None:
+    spec = chain(wire([[4, -6], [2, 0]]), wire([[0, 2], [-8, 0]], "a", "a"))
+    with h5py.File(io.BytesIO(netx(spec)), "r") as file:
+        assert file["layer/1/type"][0] == b"dense_rec"
+        assert file["layer/1/weight"][()].tolist() == [[4, -6], [2, 0]]
+        assert file["layer/1/weight_rec"][()].tolist() == [[0, 2], [-8, 0]]
+
+
 TWO_INPUTS = LoihiSpec(
     inputs={"in": 2, "other": 2}, populations=(Population(name="a", size=2, vth=1),), connections=(wire(ONE),)
 )
@@ -162,7 +171,9 @@ TWO_INPUTS = LoihiSpec(
     ("spec", "what"),
     [
         (TWO_INPUTS, "has 2 inputs"),
-        (chain(wire(ONE), wire(ONE, "a", "a")), "is reached from a, in"),
+        (chain(wire(ONE), wire(ONE, "a", "b"), wire(ONE, "b", "a")), "is reached from b, in"),
+        (chain(wire(ONE), wire(ONE, "a", "a", delays=1)), "acts upon itself, and there are convolutions or delays"),
+        (chain(wire([[-2, -4]] * 2), wire([[-8, -6], [-64, -2]], "a", "a")), "-64 would act as -62"),
         (chain(wire(ONE), wire(ONE, "in", "b")), "is followed by a, b"),
         (replace(chain(wire(ONE), wire(ONE, "a", "b")), connections=(wire(ONE),)), "nothing reaches it"),
         (chain(wire(ONE), reset_interval=5), "is reset (interval 5, offset 0)"),
