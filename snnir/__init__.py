@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snnir.graph import Edge, Graph
     from snnir.interpreter import interpret
     from snnir.ops import Loc, Op
+    from snnir.placement import Placement, partition
     from snnir.semantics import Semantics
     from snnir.validation import explain, validate
 
@@ -30,6 +31,7 @@ _WHERE = {
     "Loc": "snnir.ops",
     "MissingPackageError": "snnir.errors",
     "Op": "snnir.ops",
+    "Placement": "snnir.placement",
     "Semantics": "snnir.semantics",
     "SnnirError": "snnir.errors",
     "UsageError": "snnir.errors",
@@ -38,6 +40,7 @@ _WHERE = {
     "explain": "snnir.validation",
     "interpret": "snnir.interpreter",
     "load": "snnir.compiler",
+    "partition": "snnir.placement",
     "semantics_of": "snnir.frameworks",
     "validate": "snnir.validation",
 }
@@ -50,6 +53,7 @@ __all__ = [
     "Loc",
     "MissingPackageError",
     "Op",
+    "Placement",
     "Semantics",
     "SnnirError",
     "UsageError",
@@ -59,6 +63,7 @@ __all__ = [
     "explain",
     "interpret",
     "load",
+    "partition",
     "semantics_of",
     "validate",
 ]

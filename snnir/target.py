@@ -89,6 +89,21 @@ class Files(Mapping[str, bytes]):
 
 
 @dataclass(frozen=True)
+class Ports:
+    """What can go into a chip and out of it, for networks that a host shares (`snnir.partition`).
+
+    Attributes:
+        most: the largest whole number that goes in per channel and step; None for any number, as a graded spike.
+        membranes: whether a host can read membranes and currents; spikes it can read in any case.
+        says: what goes in, in words.
+    """
+
+    most: int | None
+    membranes: bool
+    says: str
+
+
+@dataclass(frozen=True)
 class Target:
     """A platform that graphs are compiled for.
 
@@ -102,6 +117,7 @@ class Target:
         package: import name of the package that runs it; None when snnir runs it itself.
         extra: the extra of snnir that installs the package.
         limits: numbers worth printing (`snnir targets`), name -> value with unit.
+        ports: what a chip and a host can exchange; None for what is no chip.
     """
 
     name: str
@@ -113,6 +129,7 @@ class Target:
     package: str | None = None
     extra: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    ports: Ports | None = None
 
     def check(self, graph: Graph) -> list[Violation]:
         """Every reason why `graph` cannot run here: unsupported ops, unsupported semantics, broken design rules."""

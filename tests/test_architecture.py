@@ -28,7 +28,7 @@ FLOORS = (
     {"nn"},
     {"frontends", "backends", "models"},
     {"registry"},
-    {"compiler", "artifact"},
+    {"compiler", "artifact", "placement"},
     {"validation", "conformance", "importers"},
     {"testing"},
     {"cli"},

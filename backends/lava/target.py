@@ -10,7 +10,7 @@ from snnir.backends.lava.rules import MOST_PARTS, RULES
 from snnir.ops import IF, LI, LIF, Constant, CubaLI, CubaLIF, Delay, I, Input, Output, Threshold
 from snnir.projections import LINEAR_OPS
 from snnir.semantics import Semantics
-from snnir.target import Target
+from snnir.target import Ports, Target
 
 SEMANTICS = Semantics(
     comparison=">",
@@ -46,4 +46,5 @@ TARGET = Target(
     rules=RULES,
     extra="lava",
     limits=LIMITS,
+    ports=Ports(most=None, membranes=True, says="spikes, or numbers as graded spikes"),
 )

@@ -9,7 +9,7 @@ from snnir.backends.xylo.rules import MEANING, ROOM, bind
 from snnir.ops import IF, LIF, CubaLIF, Delay, Input, Output
 from snnir.projections import LINEAR_OPS
 from snnir.semantics import Semantics
-from snnir.target import Target
+from snnir.target import Ports, Target
 
 SEMANTICS = Semantics(
     decay="shift",
@@ -53,6 +53,7 @@ def target_of(chip: Chip) -> Target:
         rules=tuple(bind(rule, chip) for rule in (*ROOM, *MEANING)),
         extra="xylo",
         limits=limits,
+        ports=Ports(most=MAX_EVENTS, membranes=False, says=f"whole numbers of 0 to {MAX_EVENTS} events"),
     )
 
 

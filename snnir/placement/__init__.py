@@ -1,0 +1,6 @@
+"""A network shared by a chip and a host: what runs where, the parts, and the script that runs them together."""
+
+from snnir.placement.automatic import partition
+from snnir.placement.types import Crossing, Encode, Part, Place, Placement
+
+__all__ = ["Crossing", "Encode", "Part", "Place", "Placement", "partition"]

@@ -1,0 +1,63 @@
+"""What goes from side to side, and what may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+from snnir.errors import Violation
+from snnir.graph import Graph
+from snnir.ops import Output
+from snnir.placement.mincut import may_enter, may_leave
+from snnir.placement.types import Crossing, Encode, Part
+from snnir.target import Ports, Target
+
+
+def crossings_of(graph: Graph, steps: Sequence[Part | Encode], most: Mapping[str, int | None]) -> tuple[Crossing, ...]:
+    """All of them, in running order; each once."""
+    found: dict[tuple[str, bool], Crossing] = {}
+    for part in (step for step in steps if isinstance(step, Part) and step.side == "chip"):
+        for name in part.graph.inputs:
+            limit = most[name]
+            kind = "graded" if limit is None else "spikes" if limit == 1 else "counts"
+            found[name, True] = Crossing(name, kind, prod(graph.shapes[name]), limit, True)
+        for name in part.gives:
+            limit = most[name]
+            kind = "membranes" if limit is None else "spikes" if limit == 1 else "counts"
+            found[name, False] = Crossing(name, kind, prod(graph.shapes[name]), limit, False)
+    return tuple(found.values())
+
+
+def faults_of(
+    graph: Graph, parts: Sequence[Part], ports: Ports, most: Mapping[str, int | None], target: Target
+) -> Iterator[Violation]:
+    """The values that would have to go where they cannot."""
+    seen: set[str] = set()
+    for part in parts:
+        for name in part.graph.inputs:
+            if name in seen or may_enter(most[name], ports):
+                continue
+            seen.add(name)
+            op, reader = graph[name], part.graph.outgoing[name][0].target
+            what = "real numbers" if most[name] is None else f"counts of up to {most[name]}"
+            yield Violation(
+                "placement-port",
+                f"gives {what}, which {reader} would have to take on the chip",
+                where=", ".join(graph.sources(name)),
+                loc=str(op.loc or ""),
+                expected=f"{ports.says}: nothing else goes into {target.name}",
+                hint=f"keep {reader} on the host, put neurons before it, or choose lava, which takes graded spikes",
+            )
+        for name in part.gives:
+            op = graph[name]
+            if may_leave(op, ports) or isinstance(op, Output):
+                continue
+            reads = "spikes or membranes" if ports.membranes else "spikes"
+            yield Violation(
+                "placement-port",
+                f"{op.kind} gives values on the chip that the host would have to read",
+                where=", ".join(graph.sources(name)),
+                loc=str(op.loc or ""),
+                expected=f"{reads} of neurons: nothing else comes out of {target.name}",
+                hint="put it on the host, or put what reads it on the chip",
+            )

@@ -1,0 +1,87 @@
+"""A placement in words and as JSON data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnir.placement.types import Crossing, Encode, Part, Placement
+
+
+def data(placement: Placement) -> dict[str, Any]:
+    """`placement.json`."""
+    return {
+        "target": placement.target,
+        "host": placement.host,
+        "steps": [_step(step) for step in placement.steps],
+        "crossings": [_crossing(c) for c in placement.crossings],
+        "ops": {
+            name: {"side": place.side, "reason": place.reason, "loc": str(placement.graph[name].loc or "")}
+            for name, place in placement.places.items()
+        },
+        "misfits": [dict(m) for m in placement.misfits],
+    }
+
+
+def _step(step: Part | Encode) -> dict[str, Any]:
+    if isinstance(step, Encode):
+        return {"name": step.name, "kind": step.kind, "steps": step.steps, "reads": list(step.sources)}
+    return {
+        "name": step.name,
+        "kind": "part",
+        "side": step.side,
+        "rate": float(step.rate),
+        "reads": list(step.graph.inputs),
+        "gives": dict(step.gives),
+        "ops": len(step.graph),
+    }
+
+
+def _crossing(c: Crossing) -> dict[str, Any]:
+    way = "to chip" if c.to_chip else "to host"
+    return {"source": c.source, "way": way, "kind": c.kind, "width": c.width, "most": c.most}
+
+
+def text(placement: Placement) -> str:
+    """What went where and why, op by op; the parts in their order; what crosses; what does not fit."""
+    graph, places = placement.graph, placement.places
+    count = {side: sum(p.side == side for p in places.values()) for side in ("chip", "host", "driver")}
+    lines = [
+        f"{len(graph)} ops: {count['chip']} on the chip ({placement.target}), {count['host']} on the host "
+        f"({placement.host}), {count['driver']} between them",
+        "",
+    ]
+    width = max(map(len, graph.ops))
+    kinds = max(len(op.kind) for op in graph.ops.values())
+    for name, op in graph.ops.items():
+        lines.append(f"  {places[name].side:<6}  {name:<{width}}  {op.kind:<{kinds}}  {places[name].reason}")
+    lines += ["", "in this order:"]
+    for step in placement.steps:
+        lines.append("  " + _told(step))
+    lines += ["", "crossings (numbers per step):"]
+    for c in placement.crossings:
+        way = "-> chip" if c.to_chip else "-> host"
+        most = f" up to {c.most}" if c.kind == "counts" and c.most is not None else ""
+        lines.append(f"  {way}  {c.width:>7} {c.kind}{most}  {c.source}")
+    for misfit in placement.misfits:
+        lines += ["", *_misfit(misfit)]
+    return "\n".join(lines)
+
+
+def _told(step: Part | Encode) -> str:
+    if isinstance(step, Encode):
+        does = f"every step {step.steps} times" if step.kind == "Repeat" else f"the mean of {step.steps} steps"
+        return f"{'':<10}{step.name}: {does} of {', '.join(step.sources)}"
+    inner = len(step.graph) - len(step.graph.inputs) - len(step.graph.outputs)
+    reads, gives = ", ".join(step.graph.inputs) or "nothing", ", ".join(step.gives)
+    return f"{step.name:<10}{inner} op{'s' if inner != 1 else ''}: {reads} -> {gives}"
+
+
+def _misfit(misfit: Any) -> list[str]:
+    kept, whole = misfit["neurons"]
+    lines = [f"does not fit together: {', '.join(misfit['populations'])} ({whole} neurons)"]
+    lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in misfit["violations"]]
+    if misfit["factor"] is not None:
+        lines.append(f"  {misfit['factor']:.3g} times what the chip holds")
+    largest = ", ".join(misfit["largest"]) or "none of them"
+    lines.append(f"  the largest sub-network that fits: {largest} ({kept} neurons)")
+    return lines

@@ -1,0 +1,38 @@
+"""Whether a chip can run a part: its own passes and rules say; and by what factor it does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from snnir.errors import CompileError, Violation
+from snnir.graph import Graph
+from snnir.target import Backend, with_allowed
+
+
+def violations_of(part: Graph, chip: Backend, allow: Sequence[str], options: Mapping[str, Any]) -> list[Violation]:
+    """Every reason why `chip` cannot run `part`; none when it can (but for what shows only in its integers)."""
+    from snnir.pipeline import run_pipeline
+
+    settings = {**options, "allow": tuple(allow), "calibrate": None}
+    graph = with_allowed(part, allow)
+    try:
+        lowered = run_pipeline(graph, chip.pipeline(graph, settings), lambda step: None)
+        return chip.target.check(lowered)
+    except CompileError as error:
+        return list(error.violations)
+
+
+def of_room(violation: Violation) -> bool:
+    """Whether a rule is about how much there is, so that less of it would do."""
+    return violation.expected.startswith("at most")
+
+
+def factor(violation: Violation) -> float | None:
+    """How many times too much there is."""
+    found = re.search(r"\d[\d,]*", violation.what.partition("reaches")[2] or violation.what)
+    limit = re.search(r"at most (\d[\d,]*)", violation.expected)
+    if found is None or limit is None or not int(limit[1].replace(",", "")):
+        return None
+    return int(found[0].replace(",", "")) / int(limit[1].replace(",", ""))
