@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnir.cli.common import HELP_NAMES, State, debug_option, format_option, progress, write_file
+from snnir.cli.common import HELP_NAMES, State, debug_option, format_option, progress, targets_option, write_file
 
 if TYPE_CHECKING:
     from snnir.conformance import Case, Score
@@ -18,9 +18,7 @@ _STYLES = {"exact": "green", "quantised": "cyan", "refused": "yellow", "crashed"
 
 @click.command("conformance", context_settings=HELP_NAMES)
 @click.argument("adapters", metavar="[ADAPTER]...", nargs=-1)
-@click.option(
-    "-t", "--target", "--targets", "targets", multiple=True, metavar="T[,T]", help="Targets of snnir to judge."
-)
+@targets_option("-t", "--target", "--targets", text="Targets of snnir to judge.", required=False)
 @click.option("--case", "patterns", multiple=True, metavar="NAME", help="Only cases of this name or pattern ('conv*').")
 @click.option("--group", type=click.Choice(["core", "variants"]), help="Only cases of this group.")
 @click.option("--allow", type=click.Choice(["approximate"]), multiple=True, help="As for snnir compile.")
@@ -66,12 +64,11 @@ def conformance_command(
         click.echo(f"{len(written)} files in {export}")
         return 0
     chosen = cases(patterns, group)
-    names = _targets(targets)
     if listing:
         return _list(chosen, output_format)
-    if not names and not adapters:
+    if not targets and not adapters:
         raise click.UsageError("name a --target of snnir, or an ADAPTER (package.module:name)")
-    scores, missing = _scores(names, adapters, chosen, allow, timeout)
+    scores, missing = _scores(targets, adapters, chosen, allow, timeout)
     document: dict[str, Any] = {
         "cases": len(chosen),
         "scores": [score.to_json() for score in scores],
@@ -90,17 +87,6 @@ def conformance_command(
     if any(not score.ok or (strict and score.count("exact") < len(chosen)) for score in scores):
         return 1
     return 3 if missing else 0
-
-
-def _targets(given: tuple[str, ...]) -> tuple[str, ...]:
-    from snnir.registry import backend_names
-
-    names = tuple(dict.fromkeys(name.strip() for item in given for name in item.split(",") if name.strip()))
-    unknown = [name for name in names if name not in backend_names()]
-    if unknown:
-        said = f"no target {', '.join(unknown)}; there are {', '.join(backend_names())}"
-        raise click.BadParameter(said, param_hint="--target")
-    return names
 
 
 def _scores(

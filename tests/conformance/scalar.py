@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnir import ops
-from snnir.graph import Graph
+from snnir.graph import Edge, Graph
 
 
 def simulate(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +32,8 @@ def simulate(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
                     continue
                 arriving = [0.0] * len(_width(graph, name))
                 for edge in graph.incoming[name]:
-                    late = graph.semantics.latency_neuron and isinstance(graph[edge.source], ops.SpikingNeuron)
-                    late = (late and not isinstance(op, ops.Output)) or edge.source == "back"
-                    given = before.get(edge.source, [0.0] * graph.shapes[edge.source][0]) if late else now[edge.source]
+                    given = before.get(edge.source, [0.0] * graph.shapes[edge.source][0])
+                    given = given if _late(graph, edge) else now[edge.source]
                     arriving = [a + g for a, g in zip(arriving, given, strict=True)]
                 now[name] = _give(op, states[name], arriving, graph.semantics)
             for name in graph.outputs:
@@ -49,12 +48,18 @@ def _width(graph: Graph, name: str) -> range:
     return range(graph.shapes[graph.incoming[name][0].source][0])
 
 
+def _late(graph: Graph, edge: Edge) -> bool:
+    """Whether an edge carries the values of the step before."""
+    if graph.semantics.latency_neuron:
+        return isinstance(graph[edge.source], ops.SpikingNeuron) and not isinstance(graph[edge.target], ops.Output)
+    return edge.source == "back"
+
+
 def _order(graph: Graph) -> list[str]:
     done: list[str] = []
     while len(done) < len(graph):
-        done += [n for n in graph.ops if n not in done and all(e.source in {*done, "back"} for e in graph.incoming[n])][
-            :1
-        ]
+        ready = (n for n in graph.ops if all(e.source in done or _late(graph, e) for e in graph.incoming[n]))
+        done.append(next(n for n in ready if n not in done))
     return done
 
 

@@ -33,7 +33,7 @@ def test_several_targets_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pa
     ]
     document = json.loads(file.read_text())
     assert document["schema"] == "snnir.conformance.v1"
-    assert document["scores"][0]["summary"] == "13/13 exact · 0 silently wrong"
+    assert document["scores"][0]["summary"] == "15/15 exact · 0 silently wrong"
     assert document["scores"][2]["counts"]["wrong"] == 0
 
 
@@ -73,7 +73,7 @@ def test_the_list_and_the_files(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "two edges into one neuron sum" in out
     folder = tmp_path / "suite"
     status, out, _ = said(capsys, "conformance", "--export", str(folder))
-    assert (status, out) == (0, f"121 files in {folder}\n")
+    assert (status, out) == (0, f"125 files in {folder}\n")
     assert {p.name for p in folder.iterdir()} == {p.name for p in FOLDER.iterdir()}
     assert said(capsys, "conformance", "--export", str(folder))[0] == 1
 

@@ -13,7 +13,7 @@ from snnir import ops
 from snnir.graph import Graph
 from snnir.semantics import NIR_SEMANTICS
 from tests.conformance.core import recurrent
-from tests.conformance.parts import case, cubalif, full, lif, line, linear, means, net, sets, weights
+from tests.conformance.parts import case, cubalif, full, lif, line, linear, means, net, sets, weights, without
 
 Rng = np.random.Generator
 
@@ -179,3 +179,40 @@ def _sinabs(rng: Rng) -> Graph:
     neuron = lif(3, r=1.0, threshold=0.71875)
     fields: Any = {"decay": "exponential", "gain": "unit", "comparison": ">=", "reset": "subtract"}
     return _variant(rng, neuron, spikes_per_step=None, recurrent_bias_at_start=False, start="zero", **fields)
+
+
+# What Xylo does in a step, but for its integers: decays are 1 - 2^-dash (tau of 2, 4, 8 steps), inputs enter in full,
+# membranes subtract, a spike takes a step to the next layer.
+CHIP = NIR_SEMANTICS.with_(
+    gain="unit", comparison=">=", reset="subtract", spikes_per_step=31, latency_neuron=1, start="zero"
+)
+_ONE_STEP = {"spikes pass within the step": means(latency_neuron=0), "v is set to v_reset": means(reset="value")}
+
+
+@case(
+    "chip-layers",
+    "two layers of current-based neurons as on Xylo: unit gain, subtraction, a step from layer to layer",
+    _ONE_STEP,
+    group="variants",
+)
+def _chip_layers(rng: Rng) -> Graph:
+    middle: Any = {
+        "fc1": linear(rng, 4, 4),
+        "n1": cubalif(4, r=1.0, w_in=1.0, threshold=2.84375),
+        "fc2": linear(rng, 4, 3),
+        "n2": cubalif(3, r=1.0, w_in=1.0, threshold=2.71875),
+    }
+    return line(4, 3, CHIP, **middle)
+
+
+@case(
+    "chip-recurrent",
+    "a recurrent layer as on Xylo: spikes come back after a step, and reach the next layer then",
+    {**_ONE_STEP, "the recurrent connection is lost": without("n>back back>n")},
+    group="variants",
+)
+def _chip_recurrent(rng: Rng) -> Graph:
+    neuron = cubalif(4, r=1.0, w_in=1.0, threshold=2.84375)
+    middle: Any = {"fc": linear(rng, 4, 4), "n": neuron, "back": linear(rng, 4, 4, low=-1.0, high=0.5)}
+    middle |= {"out": linear(rng, 4, 3), "m": cubalif(3, r=1.0, w_in=1.0, threshold=2.71875)}
+    return net({"input": 4}, {"output": 3}, "input>fc fc>n n>back back>n n>out out>m m>output", CHIP, **middle)
