@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from snnir.graph import Graph
+from snnir.graph import Edge, Graph
 from snnir.importers.evidence import ignores
 from snnir.importers.findings import Fault
 from snnir.importers.model import Built, as_built, as_meant
@@ -15,7 +15,9 @@ from snnir.importers.readings import TOLERANCE, Change, Reading, applied, search
 from snnir.importers.running import Recording
 from snnir.importers.table import Importer
 from snnir.importers.wiring import Feed, Wiring, meant, observed
-from snnir.ops import Array
+from snnir.interpreter import interpret
+from snnir.naming import fresh
+from snnir.ops import Array, Input, Output
 
 LARGE = 1e5  # of float32 values that are to be compared with sums of others
 NODES = 40  # nodes that are imported alone, field by field
@@ -60,7 +62,7 @@ class Diagnosis:
     def explained(self) -> int | None:
         """Places of the input's samples in which the model of all that was found gives the importer's own output."""
         built = as_built(self.graph, self.wiring, self._readings())
-        if built is None or any(found is None for found in self.changes.values()):
+        if built is None or self.run.merged or any(found is None for found in self.changes.values()):
             return None
         given = built.run(self.x, self.run.output.shape[2:])
         if given is None:
@@ -70,7 +72,7 @@ class Diagnosis:
 
     def faults(self) -> list[Fault]:
         """Everything that is not as the file says: structure first."""
-        found = [*self._unbounded(), *self._lost(), *self._edges(), *self._output(), *self._nodes()]
+        found = [*self._unbounded(), *self._lost(), *self._edges(), *self._output(), *self._nodes(), *self._merged()]
         known = {(fault.kind, name) for fault in found for name in fault.where}
         return [*found, *self._hidden(known)]
 
@@ -213,6 +215,19 @@ class Diagnosis:
             faults.append(Fault(kind, names, text, evidence, self._alone(changes_of=members)))
         return faults
 
+    def _merged(self) -> list[Fault]:
+        """Subgraphs that stand as one module, against the file's subgraph on what went in."""
+        found: list[Fault] = []
+        for out, ops in self.run.members.items():
+            x, y = self.run.merged[out]
+            given = _subgraph(self.graph, ops, out, x)
+            off = None if given is None else off_by(y, given)
+            if off is None or off.any():
+                text = f"the one module that stands for {', '.join(ops)} answers otherwise than they do together"
+                places = "in another shape" if off is None else f"in {np.count_nonzero(off):,} of {off.size:,} places"
+                found.append(Fault("answers-otherwise", ops, text, f"on its own input it differs {places}"))
+        return found
+
     def _evidence(self, members: list[tuple[str, Change]]) -> str:
         name, change = members[0]
         run = self.run
@@ -267,6 +282,18 @@ def _peaks(run: Recording, size: tuple[int, ...]) -> Array:
         flat = np.abs(values.reshape(*size, -1))
         peaks = np.maximum(peaks, np.where(np.isfinite(flat), flat, np.inf).max(axis=-1))
     return peaks
+
+
+def _subgraph(graph: Graph, ops: tuple[str, ...], out: str, x: Array) -> Array | None:
+    """What some ops give at `out` when x arrives at all that is fed from outside them; None where x does not fit."""
+    fed = [e for e in graph.edges if e.target in ops and e.source not in ops]
+    shapes = {graph.shapes[e.source] for e in fed}
+    if len(shapes) != 1 or len({e.source for e in fed}) != 1 or x.shape[2:] != next(iter(shapes)):
+        return None
+    start, end = fresh("input", graph.ops), fresh("output", graph.ops)
+    table = {start: Input(shape=x.shape[2:]), **{n: graph[n] for n in ops}, end: Output(shape=graph.shapes[out])}
+    edges = [Edge(start, e.target, e.port) for e in fed] + [e for e in graph.edges if {e.source, e.target} <= set(ops)]
+    return np.asarray(interpret(Graph(table, (*edges, Edge(out, end)), graph.semantics), x))
 
 
 def off_by(output: Array, wanted: Array) -> Array | None:

@@ -29,6 +29,8 @@ class Recording:
         order: the nodes called in a step, in order; one that is called twice stands twice.
         x, y: node -> per call of a step what went in and came out, (T, B, *shape).
         lost: nodes of the file that the importer built no module for; idle: built, but never called.
+        merged: op that leads out of a subgraph -> what went in and came out of the one module built for the subgraph;
+            members: the same op -> all ops of the subgraph.
     """
 
     output: Array
@@ -38,13 +40,16 @@ class Recording:
     y: dict[str, list[Array]] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+    merged: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    members: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, steps: int, samples: Array) -> Recording:
         """The same run, its first steps and some samples only."""
         x, y = (
             {name: [v[:steps, samples] for v in values] for name, values in side.items()} for side in (self.x, self.y)
         )
-        return replace(self, output=self.output[:steps, samples], x=x, y=y)
+        merged = {name: (a[:steps, samples], b[:steps, samples]) for name, (a, b) in self.merged.items()}
+        return replace(self, output=self.output[:steps, samples], x=x, y=y, merged=merged)
 
 
 class Crash(Exception):
@@ -108,7 +113,9 @@ def record(importer: Importer, model: Any, graph: Graph, x: Array) -> Recording:
     modules = modules_of(model, graph)
     inner = [n for n, op in graph.ops.items() if not isinstance(op, (Input, Output))]
     calls: list[list[tuple[str, Array, Array]]] = [[]]
-    handles = [m.register_forward_hook(_hook(calls, name)) for name, m in modules.items()]
+    merged = merged_of(model, graph, set(inner) - set(modules))
+    hooked = {**modules, **{name: module for name, (module, _) in merged.items()}}
+    handles = [m.register_forward_hook(_hook(calls, name)) for name, m in hooked.items()]
     data = torch.from_numpy(np.ascontiguousarray(x, np.float32))
     try:
         with quiet(), torch.no_grad():
@@ -119,10 +126,15 @@ def record(importer: Importer, model: Any, graph: Graph, x: Array) -> Recording:
         for handle in handles:
             handle.remove()
     steps = [step for step in calls if step]
-    lost = tuple(n for n in inner if n not in modules)
+    within = {n for _, ops in merged.values() for n in ops}
+    lost = tuple(n for n in inner if n not in modules and n not in within)
     called = {name for step in steps for name, _, _ in step}
     found = Recording(output, parts, lost=lost, idle=tuple(n for n in modules if n not in called))
     _sort(found, steps, importer.whole)
+    for name in [n for n in merged if n in found.y]:
+        found.merged[name] = (found.x.pop(name)[-1], found.y.pop(name)[-1])
+        found.members[name] = merged[name][1]
+    found.order = tuple(n for n in found.order if n not in found.merged)
     return found
 
 
@@ -173,24 +185,51 @@ def _sort(found: Recording, steps: list[list[tuple[str, Array, Array]]], whole: 
 
 
 def modules_of(model: Any, graph: Graph) -> dict[str, Any]:
-    """The module of each op, where there is one: at the top, or within a subgraph that the importer made."""
-    from torch.fx import GraphModule
-
-    top = dict(model._modules)
-    groups = [m for m in top.values() if isinstance(m, GraphModule)]
+    """The module of each op, where there is one: at the top, or within a subgraph of the file or of the importer's."""
     found: dict[str, Any] = {}
     for name, op in graph.ops.items():
         if isinstance(op, (Input, Output)):
             continue
-        spelt = name.replace(".", "_")
-        spelt = f"nir_node_{spelt}" if keyword.iskeyword(spelt) else spelt
-        module = top.get(spelt)
-        if module is None or isinstance(module, GraphModule):
-            inner = [g._modules[spelt] for g in ([module] if module is not None else groups) if spelt in g._modules]
-            module = inner[0] if inner else None
+        module = _module(model, name)
         if module is not None:
             found[name] = module
     return found
+
+
+def _module(owner: Any, name: str) -> Any:
+    """The module called `name` (dots become underscores), or a.b the module b of the subgraph a; None without one."""
+    top = owner._modules
+    spelt = name.replace(".", "_")
+    module = top.get(f"nir_node_{spelt}" if keyword.iskeyword(spelt) else spelt)
+    if module is not None and not _holds_others(module):
+        return module
+    parts = name.split(".")
+    for k in range(1, len(parts)):  # a subgraph of the file
+        inner = top.get("_".join(parts[:k]))
+        if inner is not None and _holds_others(inner):
+            return _module(inner, ".".join(parts[k:]))
+    groups = [module] if module is not None else [m for m in top.values() if _holds_others(m)]
+    for group in groups:  # a subgraph that the importer made, of ops under their own names
+        if spelt in group._modules:
+            return group._modules[spelt]
+    return None
+
+
+def merged_of(model: Any, graph: Graph, names: set[str]) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """Subgraphs of the file that stand as one module: the op that leads out -> the module, and all ops within."""
+    found: dict[str, tuple[Any, tuple[str, ...]]] = {}
+    for prefix in dict.fromkeys(n.rpartition(".")[0] for n in graph.ops if n in names and "." in n):
+        module = model._modules.get(prefix.replace(".", "_"))
+        ops = tuple(n for n in graph.ops if n.startswith(f"{prefix}."))
+        out = [n for n in ops if any(e.target not in ops for e in graph.outgoing[n])]
+        if module is not None and not _holds_others(module) and len(out) == 1 and set(ops) <= names:
+            found[out[0]] = (module, ops)
+    return found
+
+
+def _holds_others(module: Any) -> bool:
+    """Whether a module is a subgraph."""
+    return type(module).__name__ in ("GraphModule", "GraphExecutor") or type(module).__name__.startswith("GraphModule")
 
 
 def attempt(importer: Importer, file: bytes, graph: Graph, dt: float | None, x: Array) -> Recording:
@@ -218,4 +257,9 @@ def one_by_one(importer: Importer, file: bytes, graph: Graph, dt: float | None, 
         }
 
     output = np.stack([r.output for r in runs], axis=1)
-    return Recording(output, first.parts, first.order, joined("x"), joined("y"), first.lost, first.idle)
+    merged = {
+        name: (np.stack([r.merged[name][0] for r in runs], axis=1), np.stack([r.merged[name][1] for r in runs], axis=1))
+        for name in first.merged
+    }
+    sides = joined("x"), joined("y")
+    return Recording(output, first.parts, first.order, *sides, first.lost, first.idle, merged, first.members)

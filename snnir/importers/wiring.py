@@ -43,7 +43,8 @@ def meant(graph: Graph) -> dict[str, tuple[Feed, ...]]:
 
 def observed(graph: Graph, run: Recording, x: Array) -> Wiring:
     """The wiring of a recorded run on x (T, B, *shape)."""
-    values = {graph.inputs[0]: [x.astype(np.float64)], **run.y}
+    outer = {name: [y] for name, (_, y) in run.merged.items()}
+    values = {graph.inputs[0]: [x.astype(np.float64)], **run.y, **outer}
     feeds = meant(graph)
     count: dict[str, int] = {}
     calls: list[tuple[str, tuple[Feed, ...] | None]] = []
