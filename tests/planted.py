@@ -310,10 +310,10 @@ def _weights(graph: Graph, rng: np.random.Generator) -> Iterator[Plant]:
     if weighted:
         name = weighted[int(rng.integers(len(weighted)))]
         op = graph[name]
-        codes = np.rint(op.weight * 64).astype(np.int64).astype(np.int8)  # what lies outside -2..2 wraps around
-        yield Plant("weight-wrapped", name, "2^-6", ops={name: op.with_(weight=codes / 64.0)})
-        codes = np.clip(np.rint(op.weight * 64), -128, 127)
-        yield Plant("weight-saturated", name, "2^-6", ops={name: op.with_(weight=codes / 64.0)})
+        codes = np.rint(op.weight * 128).astype(np.int64).astype(np.int8)  # what lies outside -1..1 wraps around
+        yield Plant("weight-wrapped", name, "2^-7", ops={name: op.with_(weight=codes / 128.0)})
+        codes = np.clip(np.rint(op.weight * 128), -128, 127)
+        yield Plant("weight-saturated", name, "2^-7", ops={name: op.with_(weight=codes / 128.0)})
         every: dict[str, Any] = {}
         for each in weighted:
             op = graph[each]

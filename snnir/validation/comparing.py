@@ -78,6 +78,7 @@ def _on_its_own(graph: Graph, name: str, parted: Mapping[str, int], recorded: se
     return True
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what grows beyond all numbers is a verdict, not a warning
 def compare(
     graph: Graph,
     target: str,
