@@ -24,12 +24,12 @@ from snnir import nir_io
 from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.ops import SpikingNeuron
-from tests.conformance import core, layers, variants
+from tests.conformance import core, layers, structure, variants
 from tests.conformance.nested import write_nested
 from tests.conformance.parts import CASES, Definition, spikes
 
 FOLDER = Path(__file__).parents[2] / "snnir" / "conformance" / "cases"
-ORDER = (core, layers, variants)  # their import enters their cases
+ORDER = [part.__name__ for part in (core, structure, layers, variants)]
 MARGIN = 0.001  # of the threshold; float32 rounds to some 1e-7 of it
 SHOWS = 1e-3  # smallest difference of a real output that a mistake must make
 TRIES = 2000
@@ -112,7 +112,8 @@ def _shows(right: dict[str, Any], wrong: dict[str, Any]) -> bool:
 @cache
 def suite() -> tuple[Made, ...]:
     """All cases, in the order of their definitions."""
-    return tuple(made(definition) for definition in CASES.values())
+    in_order = sorted(CASES.values(), key=lambda definition: ORDER.index(definition.build.__module__))
+    return tuple(made(definition) for definition in in_order)
 
 
 def files() -> Iterator[tuple[str, bytes]]:

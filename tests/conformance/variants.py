@@ -12,8 +12,8 @@ import numpy as np
 from snnir import ops
 from snnir.graph import Graph
 from snnir.semantics import NIR_SEMANTICS
-from tests.conformance.core import recurrent
 from tests.conformance.parts import case, cubalif, full, lif, line, linear, means, net, sets, weights, without
+from tests.conformance.structure import recurrent
 
 Rng = np.random.Generator
 
