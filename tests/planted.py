@@ -412,7 +412,7 @@ def _agree(model: Any, plant: Plant, graph: Graph, x: dict[str, Array]) -> bool:
 
 def drawn(n: int, start: int) -> list[Graph]:
     """Random graphs that hold state, always the same ones for the same arguments."""
-    found: list[Graph] = []
+    found: dict[Any, Graph] = {}  # one of each structure
 
     @seed(start)
     @settings(
@@ -425,10 +425,10 @@ def drawn(n: int, start: int) -> list[Graph]:
     @given(nir_graphs(max_ops=6))
     def collect(graph: Graph) -> None:
         if any(isinstance(op, ops.Neuron) for op in graph.ops.values()):
-            found.append(graph)
+            found[(tuple(op.kind for op in graph.ops.values()), graph.edges)] = graph
 
     collect()
-    return found[-n:]  # the first ones are the smallest
+    return list(found.values())[-n:]  # the first ones are the smallest
 
 
 def ready(graph: Graph, k: int) -> tuple[Graph, dict[str, Array]]:

@@ -59,7 +59,7 @@ def whole_faults(model: Model) -> Iterator[Fault]:
     if len(back) > 1:
         yield Fault(
             "recurrent-edge-lost", "graph", "", f"{len(back)} recurrent edges", "none of them",
-            "use a target that takes recurrence, and hand the recurrent weights over", 6,
+            "use a target that takes recurrence, and hand the recurrent weights over", 12,
             partial(model.without_edges, back),
         )  # fmt: skip
 

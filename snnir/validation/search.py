@@ -179,7 +179,7 @@ class _Search:
         clean = [c for c in screen.run(self.hypotheses(model, screen.suspects)) if screen.clean(c)]
         if clean and self.probe is not None:
             resolved, _ = self.confirmed(clean, screen, now)
-            found = self.apart(resolved, screen) if resolved else None
+            found = self.apart(self.modest(resolved, now), screen) if resolved else None
             if found is not None and self.holds(model, found[0], screen):  # what a new experiment confirms is enough
                 return found[0], [], found[1]
         clean += [c for c in screen.run(number_faults(model, screen.suspects)) if screen.clean(c)]
@@ -192,7 +192,7 @@ class _Search:
         others.sort(key=lambda c: (c.left, c.rank))
         if not resolved:
             return None, others, []
-        best, same = self.apart(resolved, screen)
+        best, same = self.apart(self.modest(resolved, now), screen)
         return best, others, same
 
     def hypotheses(self, model: Model, suspects: list[str]) -> Iterator[Fault]:
@@ -241,6 +241,12 @@ class _Search:
         return resolved, others
 
     # -- telling apart ---------------------------------------------------------------------------------------------
+
+    def modest(self, resolved: list[Candidate], now: Traces) -> list[Candidate]:
+        """Faults of single ops, where a fault of all ops at once leaves something to explain all the same."""
+        single = [c for c in resolved if not any(f.kind == "graph" and not f.where for f in c.faults)]
+        enough = (1 - ENOUGH) * self.count(now)
+        return resolved if not single or any(c.left <= enough for c in resolved) else single
 
     def apart(self, resolved: list[Candidate], screen: Screen) -> tuple[Candidate, list[Candidate]]:
         """The best of those that hold, and those that nothing tells apart from it."""

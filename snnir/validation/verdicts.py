@@ -26,7 +26,7 @@ Word = Literal[
     "not installed",
 ]
 
-TOLERANCE = 1e-5  # of real values, relative to the largest of them: the rounding of two float64 programs
+TOLERANCE = 1e-5  # of real values, relative to the largest so far: the rounding of two float64 programs
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class Traces:
 
 
 def differs(want: Array, got: Array, tolerance: float = TOLERANCE) -> Array:
-    """Where two traces differ by more than rounding."""
-    finite = np.where(np.isfinite(want), want, 0.0)
-    scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
+    """Where two traces (T, ...) differ by more than rounding: relative to the largest value wanted until that step."""
+    finite = np.abs(np.where(np.isfinite(want), want, 0.0)).reshape(want.shape[0], -1).max(axis=1, initial=1.0)
+    scale = np.maximum.accumulate(finite).reshape(-1, *[1] * (want.ndim - 1))
     with np.errstate(invalid="ignore"):
         return ~(np.abs(want - got) <= max(tolerance, TOLERANCE) * scale)  # what is no number differs
 
