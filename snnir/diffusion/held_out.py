@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from snnir.diffusion.sample import Denoiser
-from snnir.diffusion.schedule import CosineSchedule
-from snnir.diffusion.spec import DiffusionSpec, fold_pixels, time_embedding, unfold_pixels
+from snnir.diffusion.labels import told
+from snnir.diffusion.sample import Network
+from snnir.diffusion.schedule import CosineSchedule, Schedule
+from snnir.diffusion.spec import DiffusionSpec, fold_pixels, unfold_pixels
 from snnir.errors import UsageError
 from snnir.ops import Array
 
-Predictor = Callable[[Array, Array], Array]
-"""Noisy images (B, C, H, W) float32 and their times (B,) int64, 0 the least noisy -> v (B, C, H, W)."""
+Predictor = Callable[..., Array]
+"""Noisy images (B, C, H, W) float32, their times (B,) int64, 0 the least noisy, and labels (B,) where there are labels
+-> v (B, C, H, W)."""
 
 QUARTERS = 4
 
@@ -47,14 +49,23 @@ class VError:
         return f"v error {self.mean:.4f} +- {self.standard_error:.4f} [{parts}] (n={self.n}, seed {self.seed})"
 
 
-def predictor(denoise: Denoiser, spec: DiffusionSpec) -> Predictor:
-    """A network of currents as one of images: encoded by repeating, decoded by the mean over the SNN steps."""
+def predictor(network: Network, spec: DiffusionSpec) -> Predictor:
+    """A network of currents as one of images: encoded by repeating, decoded by the mean over the SNN steps.
 
-    def predict(x: Array, t: Array) -> Array:
+    Where it predicts noise, v follows from it and the noisy image.
+    """
+    angles = spec.noise_schedule.angles()
+
+    def predict(x: Array, t: Array, labels: Array | None = None) -> Array:
+        denoise = told(network, spec, None if labels is None else [int(label) for label in labels])
         folded = fold_pixels(x, spec.fold)
-        embedded = time_embedding(t, spec.time_size).astype(x.dtype)
+        embedded = spec.embed(t).astype(x.dtype)
         y = denoise(np.repeat(folded[None], spec.steps, axis=0), np.repeat(embedded[None], spec.steps, axis=0))
-        return unfold_pixels(y.mean(axis=0), spec.fold)
+        found = unfold_pixels(y[:, :, : spec.currents[0]].mean(axis=0), spec.fold)
+        if spec.prediction == "v":
+            return found
+        phi = angles[t].astype(x.dtype)[:, None, None, None]
+        return np.asarray((found - np.sin(phi) * x) / np.cos(phi))
 
     return predict
 
@@ -62,10 +73,11 @@ def predictor(denoise: Denoiser, spec: DiffusionSpec) -> Predictor:
 def v_error(
     predict: Predictor,
     images: Array,
-    schedule: CosineSchedule | None = None,
+    schedule: Schedule | None = None,
     n: int = 2000,
     seed: int = 0,
     batch: int = 100,
+    labels: Array | None = None,
 ) -> VError:
     """The held-out error of v = cos(phi_t) noise - sin(phi_t) x_0 (Salimans and Ho, 2022), unweighted.
 
@@ -79,6 +91,7 @@ def v_error(
         schedule: that the network was trained with.
         n: how many; at least 4.
         batch: how many at once.
+        labels: (N,) of the images, for a network that is told them.
 
     Raises:
         UsageError: fewer images than n, or fewer than 4.
@@ -95,7 +108,8 @@ def v_error(
         noise = random.standard_normal(x0.shape, dtype=np.float32)
         times = t[start : start + len(x0)]
         phi = angles[times].astype(np.float32)[:, None, None, None]
-        predicted = predict(np.cos(phi) * x0 + np.sin(phi) * noise, times)
+        told_labels = () if labels is None else (labels[start : start + len(x0)],)
+        predicted = predict(np.cos(phi) * x0 + np.sin(phi) * noise, times, *told_labels)
         wanted = np.cos(phi) * noise - np.sin(phi) * x0
         errors[start : start + len(x0)] = np.square(predicted - wanted, dtype=np.float64).mean(axis=(1, 2, 3))
     quarter = t * QUARTERS // schedule.timesteps

@@ -13,12 +13,13 @@ from safetensors.numpy import load_file
 import snnir
 from snnir.cli import run as snnir_run
 from snnir.diffusion import checkpoint
+from snnir.diffusion.held_out import predictor, v_error
 from snnir.diffusion.labels import told
 from snnir.diffusion.sample import graph_denoiser, module_denoiser, noise, sample
-from snnir.diffusion.spec import spec_of
+from snnir.diffusion.spec import DiffusionSpec, spec_of
 from snnir.diffusion.train import TrainConfig, train
 from snnir.errors import CompileError, UsageError
-from snnir.models import sdit
+from snnir.models import sdit, sdit_twin
 from tests.backends import family, onnx_family
 from tests.sdit.nets import TINY, lively
 
@@ -188,3 +189,31 @@ def test_training_needs_labels_that_the_network_has(tmp_path: Path, capsys: pyte
     common = ["train", MODEL, "--preset", "digits", "--data", "digits", "-o", str(tmp_path / "run")]
     assert snnir_run([*common, "-S", "classes=4"]) == 1
     assert "-S classes=10" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("prediction", ["v", "noise"])
+def test_the_held_out_error_is_of_v_and_told_the_labels(prediction: Any) -> None:
+    """A network that knows the image by its label has none."""
+    spec = DiffusionSpec((1, 4, 6), 1, 64, classes=3, prediction=prediction, features="halves")
+    images = np.stack([np.full((1, 4, 6), level, np.float32) for level in (-0.5, 0, 0.7)])
+    table, angles = spec.embed(np.arange(spec.timesteps)), spec.noise_schedule.angles()
+
+    def network(x: Any, time: Any, label: Any) -> Any:
+        phi = angles[np.abs(table[None] - time[0][:, None]).sum(axis=-1).argmin(axis=1)].reshape(1, -1, 1, 1, 1)
+        known = images[label.argmax(axis=-1)[0]][None]
+        eps = (x - np.cos(phi) * known) / np.sin(phi)
+        return eps if prediction == "noise" else np.cos(phi) * eps - np.sin(phi) * known
+
+    labels = np.arange(12) % 3
+    assert v_error(predictor(network, spec), images[labels], n=12, labels=labels).mean < 1e-4
+    assert v_error(predictor(network, spec), images[labels], n=12, labels=labels[::-1]).mean > 0.1
+
+
+def test_the_twin_is_the_same_network_without_neurons() -> None:
+    graph, twin = snnir.load(sdit.build("digits", weights="none")), snnir.load(sdit_twin.build("digits"))
+    assert "LIF" not in {op.kind for op in twin.ops.values()}
+    theirs = twin.weights()
+    assert theirs.keys() == {key for key in graph.weights() if graph[key.rpartition(".")[0]].kind != "LIF"}
+    assert all(np.array_equal(value, graph.weights()[key]) for key, value in theirs.items())
+    with pytest.raises(UsageError, match="no neurons"):
+        sdit_twin.build("digits", steps=8)
