@@ -24,6 +24,7 @@ from snnir.diffusion.spec import DiffusionSpec
 from snnir.errors import UsageError
 from snnir.models.loading import load_weights, shipped
 from snnir.models.sdit_blocks import Block, Shape
+from snnir.models.sdit_spiking import LabelledSpikingSDiT, PlainSpikingSDiT, SpikingSDiT
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,15 @@ class PlainSDiT(SDiT):
         return self.denoise(x, self.time_token(time))
 
 
-def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SDiT:
+VARIANTS: dict[str, tuple[type[SDiT], type[SDiT]] | tuple[type[SpikingSDiT], type[SpikingSDiT]]] = {
+    "published": (PlainSDiT, LabelledSDiT),
+    "spiking": (PlainSpikingSDiT, LabelledSpikingSDiT),
+}
+
+
+def build(
+    preset: str = "small", weights: str = "default", seed: int = 0, variant: str = "published", **options: Any
+) -> SDiT | SpikingSDiT:
     """The network of a preset.
 
     Args:
@@ -202,6 +211,7 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
         weights: 'shipped' for the weights that come with snnir; a .safetensors file; 'none' for random ones. The
             default is 'shipped' where the preset has them and no options change it, else 'none'.
         seed: of random weights.
+        variant: 'published', or 'spiking', which NIR and chips take (`snnir.models.sdit_spiking`).
         options: fields of `Config` to change, e.g. classes=0, reconstruction=False.
 
     Raises:
@@ -210,18 +220,21 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
     """
     if preset not in PRESETS:
         raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    path = shipped(f"sdit-{preset}")
+    if variant not in VARIANTS:
+        raise UsageError(f"variant is {variant!r}, expected one of {', '.join(VARIANTS)}")
+    path = shipped(f"sdit-{preset}" if variant == "published" else f"sdit-{preset}-{variant}")
     if weights == "default":
         weights = "shipped" if path is not None and not options else "none"
     if weights == "shipped" and path is None:
-        raise UsageError(f"snnir comes with no weights for SDiT {preset!r}")
+        raise UsageError(f"snnir comes with no weights for SDiT {preset!r}" + f", {variant}" * (variant != "published"))
     known = [field.name for field in fields(Config)]
     unknown = [name for name in options if name not in known]
     if unknown:
         raise UsageError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
-    model = LabelledSDiT(config) if config.classes else PlainSDiT(config)
+    plain, labelled = VARIANTS[variant]
+    model = labelled(config) if config.classes else plain(config)
     file = None if weights == "none" else path if weights == "shipped" else Path(weights)
     if file is not None:
         load_weights(model, file)

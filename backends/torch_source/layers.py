@@ -42,7 +42,8 @@ def _conv(op: ops.Conv, arriving: Shape, stepwise: bool, classes: Classes) -> La
     }
     if op.bias.ndim > 1:
         return _part(classes, "ConvMap", empty(op.weight), empty(op.bias), **options)
-    return _part(classes, f"Conv{op.axes}d", str(c_in * op.groups), str(c_out), sizes(tuple(kernel)), **options)
+    made = _part(classes, f"Conv{op.axes}d", str(c_in * op.groups), str(c_out), sizes(tuple(kernel)), **options)
+    return Layer(f"{made.make}.requires_grad_(False)") if op.metadata.get("learned") is False else made
 
 
 def _padding(op: ops.Conv) -> str:

@@ -1,9 +1,12 @@
 """From layers over tokens (`snnir.nn.tokens`) to ops.
 
-`metadata["learned"]` says of an op's arrays what their kind does not: that a constant is trained, or a norm is not.
+`metadata["learned"]` says of an op's arrays what their kind does not: that a constant is trained, or a norm or a
+filter is not.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from snnir import nn as snn
 from snnir import ops
@@ -22,6 +25,18 @@ def _token_shift(b: Builder, m: snn.TokenShift, x: Signal) -> Signal:
 @handles(snn.Wkv)
 def _wkv(b: Builder, m: snn.Wkv, k: Signal, v: Signal) -> Signal:
     return b.emit(ops.Wkv, {"k": k, "v": v}, {"log_decay": m.log_decay, "first": m.first})
+
+
+@handles(snn.ExponentialFilter2d)
+def _exponential_filter(b: Builder, m: snn.ExponentialFilter2d, x: Signal) -> Signal:
+    fields: dict[str, Any] = {
+        "stride": 1,
+        "padding": m.reach,
+        "dilation": 1,
+        "groups": len(m.weight),
+        "metadata": {LEARNED: False},
+    }
+    return b.emit(ops.Conv2d, x, {"weight": m.weight, "bias": m.bias}, **fields)
 
 
 @handles(snn.SquaredReLU)

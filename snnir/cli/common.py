@@ -155,18 +155,25 @@ def progress(text: str) -> Iterator[None]:
             yield
 
 
+_NAMED = {
+    "preset": "Size of the model: build(preset=NAME).",
+    "variant": "Form of the model, where it has several: build(variant=NAME).",
+}
+
+
 def source_option(command: Decorated) -> Decorated:
-    """Adds --preset and -S/--model-option; the command gets both as the dict `source_options`."""
+    """Adds --preset, --variant and -S/--model-option; the command gets all of them as the dict `source_options`."""
 
     def parse(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
         return dict(key_value(item, "-S") for item in values)
 
     @wraps(command)
-    def merged(*args: Any, preset: str | None, source_options: dict[str, Any], **others: Any) -> Any:
-        said = source_options.get("preset", preset)
-        if preset is not None and said != preset:
-            raise click.BadParameter(f"{preset!r}, but -S says preset={said}", param_hint="--preset")
-        chosen = {} if preset is None else {"preset": preset}
+    def merged(*args: Any, source_options: dict[str, Any], **others: Any) -> Any:
+        named = {name: others.pop(name) for name in _NAMED}
+        chosen = {name: value for name, value in named.items() if value is not None}
+        for name, value in chosen.items():
+            if (said := source_options.get(name, value)) != value:
+                raise click.BadParameter(f"{value!r}, but -S says {name}={said}", param_hint=f"--{name}")
         return command(*args, source_options={**chosen, **source_options}, **others)
 
     with_options = click.option(
@@ -179,8 +186,9 @@ def source_option(command: Decorated) -> Decorated:
         callback=parse,
         help="Argument of the model file's build(): a number, true, false, none, a tuple or list of these, or text.",
     )(merged)
-    with_preset = click.option("--preset", metavar="NAME", help="Size of the model: build(preset=NAME).")(with_options)
-    return cast(Decorated, with_preset)
+    for name, text in reversed(_NAMED.items()):
+        with_options = click.option(f"--{name}", metavar="NAME", help=text)(with_options)
+    return cast(Decorated, with_options)
 
 
 def key_value(item: str, hint: str) -> tuple[str, Any]:
@@ -210,7 +218,7 @@ def load_source(source: str, dt: float | None, options: dict[str, Any], passes: 
     from snnir.compiler import load
 
     if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith((".py", ".onnx")):
-        hint = "--preset" if set(options) == {"preset"} else "-S"
+        hint = f"--{next(iter(options))}" if len(options) == 1 and set(options) <= set(_NAMED) else "-S"
         raise click.BadParameter("only a model.py takes options", param_hint=hint)
     with progress(f"reading {source}"):
         graph = load(source, dt=dt, **options)
@@ -312,3 +320,16 @@ def write_file(path: str, data: bytes) -> None:
     finally:
         if staging is not None and os.path.exists(staging):
             os.unlink(staging)
+
+
+def places_of(place: tuple[str, ...], host: str | None) -> dict[str, Any]:
+    """OP=chip|host, each as an entry."""
+    if place and host is None:
+        raise click.UsageError("--place needs --host")
+    found: dict[str, Any] = {}
+    for item in place:
+        name, equals, side = item.rpartition("=")
+        if not (name and equals and side in ("chip", "host")):
+            raise click.BadParameter(f"{item!r}, expected OP=chip or OP=host", param_hint="--place")
+        found[name] = side
+    return found

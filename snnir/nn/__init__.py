@@ -38,7 +38,7 @@ from snnir.nn.neurons import IF, LI, LIF, CubaLI, CubaLIF, I
 from snnir.nn.norm import tdBatchNorm1d, tdBatchNorm2d
 from snnir.nn.surrogate import ATan, FastSigmoid, Surrogate, Triangle
 from snnir.nn.temporal import Delay, Recurrent, Repeat, TemporalMean
-from snnir.nn.tokens import Constant, PlainLayerNorm, SquaredReLU, TokenShift, Wkv
+from snnir.nn.tokens import Constant, ExponentialFilter2d, PlainLayerNorm, SquaredReLU, TokenShift, Wkv
 
 __all__ = [
     "IF",
@@ -56,6 +56,7 @@ __all__ = [
     "CubaLIF",
     "Delay",
     "Dropout",
+    "ExponentialFilter2d",
     "FastSigmoid",
     "Flatten",
     "I",

@@ -1,5 +1,7 @@
 """Layers of RWKV over tokens, (T, B, tokens, channels): token shift, WKV, squared ReLU; learned tokens; plain norm.
 
+`ExponentialFilter2d` is WKV without keys, over tokens that lie as a map.
+
 Each is one op of the graph under the same parameter names, so weights go either way by `state_dict`.
 """
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snnir.nn.layers import _check
+from snnir.nn.layers import _check, over_time
 from snnir.nn.source import caller
 from snnir.nn.wkv import wkv_parallel, wkv_running
 
@@ -66,6 +68,46 @@ class Wkv(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.first)}, form={self.form!r}"
+
+
+class ExponentialFilter2d(nn.Module):
+    """A mean of tokens that lie as a map, (T, B, channels, rows, columns), weighed by how near they are, per channel.
+
+    y[r, c] = sum over i, j of 0 to reach of d^(i + j) x[r +- i, c +- j], over the sum of those weights; beyond the
+    border x is 0. It is what WKV (RWKV-4, arXiv 2305.13048) is where all keys are equal: an exponential filter, which
+    is a convolution. Channels k, k + 4, ... look towards one of four corners (both signs), so that together they hear
+    every direction; their d rises with k from e^-2.7 to e^-0.05. Nothing is learned: weights around it choose.
+
+    Args:
+        channels: at least 1. reach: tokens that it looks away, along either axis.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, reach: int) -> None:
+        super().__init__()
+        self.made_at = caller()
+        if channels < 1 or reach < 0:
+            raise ValueError(f"channels {channels}, reach {reach}: expected at least 1 and at least 0")
+        rank = torch.arange(channels) // 4 / max((channels - 1) // 4, 1)
+        decay = torch.exp(-torch.exp(1 - 4 * rank)).view(-1, 1)
+        far = torch.arange(reach + 1)
+        after = F.pad(decay**far, (reach, 0))  # (channels, 2 reach + 1): what lies behind in a convolution's order
+        sides = torch.stack([after, after.flip(-1)])
+        corner = torch.arange(channels) % 4
+        rows, columns = (sides[side, torch.arange(channels)] for side in (corner // 2, corner % 2))
+        kernel = rows[:, :, None] * columns[:, None, :]
+        self.register_buffer("weight", (kernel / kernel.sum((-1, -2), keepdim=True))[:, None])
+        self.register_buffer("bias", torch.zeros(channels))  # as in the graph, whose convolutions have one
+        self.reach = reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        _check(self, x, 5)
+        return over_time(lambda y: F.conv2d(y, self.weight, self.bias, padding=self.reach, groups=len(self.weight)), x)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, reach={self.reach}"
 
 
 class SquaredReLU(nn.Module):
