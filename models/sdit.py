@@ -141,6 +141,7 @@ class SDiT(nn.Module):
         self.graph_metadata = {
             "sdit": {**asdict(config), "image": list(config.image)},
             "diffusion": self.diffusion.to_dict(),
+            "instead": {"nir": "--variant spiking"},
         }
         self._initialise()
 

@@ -2,11 +2,13 @@
 
 NIR's nodes are weights, sums, thresholds and neurons. What divides by data, multiplies signals or bends them otherwise
 cannot be rewritten exactly; what only moves values is refused because no pass has lowered it.
+
+A model that has a form without such ops says how to get it: metadata {"instead": {"nir": "--variant spiking"}}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from snnir.errors import Violation
@@ -43,9 +45,12 @@ class NirTarget(Target):
                 groups.setdefault(_label(op), []).append(name)
         alone = len(groups) == 1
         takes = ", ".join(sorted(op.__name__ for op in self.ops)) if alone else "NIR's primitives (snnir targets nir)"
+        instead = _instead(graph)
         # What has no form at all comes before what no pass has lowered.
         for label, names in sorted(groups.items(), key=lambda item: type(graph[item[1][0]]) not in _WHY):
             why, hint = _WHY.get(type(graph[names[0]]), (f"does not exist on {self.title}", ""))
+            if hint and instead:  # once, where it is read first
+                hint, instead = f"{hint}; or compile this model with {instead}, which has none of these", ""
             yield Violation(
                 f"{self.name}-op",
                 f"{label} {why}" + (f" ({len(names)} ops)" if len(names) > 1 else ""),
@@ -54,6 +59,12 @@ class NirTarget(Target):
                 expected="" if hint else takes,
                 hint=hint,
             )
+
+
+def _instead(graph: Graph) -> str:
+    """What the model says to write for a form of it that NIR takes; '' for nothing."""
+    said = graph.metadata.get("instead")
+    return str(said.get("nir", "")) if isinstance(said, Mapping) else ""
 
 
 def _label(op: Op) -> str:

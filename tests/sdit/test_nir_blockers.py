@@ -49,6 +49,9 @@ def test_blockers_come_first_each_once_with_why_and_with_its_lines(monkeypatch: 
             source = Path(file).read_text().splitlines()
             assert all(word in source[int(line) - 1] for line in lines.split(", ")), place
     assert not any(v.hint for v in violations[6:])
+    (flag,) = (v.hint.partition("with --")[2] for v in violations if "with --" in v.hint)
+    assert flag == "variant spiking, which has none of these"
+    assert snnir.compile(snnir.load("models/sdit.py", preset="digits", variant="spiking"), "nir").files()
 
 
 def test_without_them_what_is_left_only_moves_values() -> None:
