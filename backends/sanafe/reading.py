@@ -11,7 +11,7 @@ from snnir.cost import cost, fan_out
 from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
 from snnir.interpreter import interpret
-from snnir.ops import Array, Conv, ConvTranspose2d, Neuron, Pool2d
+from snnir.ops import Array, Conv, ConvTranspose2d, Neuron, Pool2d, Repeat, TemporalMean
 from snnir.projections import Network, Projection, Reading, read_network
 
 READING = Reading("sanafe", neurons=(Neuron,), room=f"{CORES} cores of {NEURONS_PER_CORE} neurons")
@@ -100,6 +100,12 @@ class Reader:
         ):
             if wrong:
                 yield Violation("sanafe-semantics", what, expected=expected, hint=hint)
+        for name, op in self.graph.ops.items():
+            if isinstance(op, (Repeat, TemporalMean)):
+                what = "populations take steps of their own within a step"
+                where = f"{name} ({op.kind})"
+                yield Violation("sanafe-steps", what, where, expected="one step for all", hint=hint)
+                break
 
     def _size(self) -> Iterator[Violation]:
         shapes = self.graph.shapes
