@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def with_manifest(result: CompileResult) -> Files:
     """The artifact's files plus `graph.nir` (or `graph/` where NIR cannot say it), `README.md`, `manifest.json`."""
     files = Files.of(result.artifact.files())
-    if not any(path.endswith("graph.nir") for path in files):
+    if "graph.nir" not in files:
         files = files | _graph_files(result)
     if "README.md" not in files:
         files = files | Files.of({"README.md": _readme(result, files).encode()})

@@ -191,6 +191,8 @@ def compile(
     source: Any,
     target: str,
     *,
+    host: str | None = None,
+    place: Mapping[str, Any] | None = None,
     passes: str | None = None,
     dt: float | None = None,
     semantics: Semantics | None = None,
@@ -205,6 +207,8 @@ def compile(
     Args:
         source: a graph, or anything that `load` takes.
         target: name of the target (`snnir targets` lists them).
+        host: 'torch' or 'onnx': cuts the network; what the target, a chip, cannot run goes there (`snnir.partition`).
+        place: with a host: op name or pattern -> 'chip' or 'host'.
         passes: a pipeline to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.
         dt, semantics: as for `load`.
         calibrate: recorded input, (T, B, *shape) or a dict by input name; quantising targets measure with it, and
@@ -234,6 +238,10 @@ def compile(
         allow=allow,
         hook=hook,
     )
+    if host is not None:
+        return prepared.partition(target, host, place, **options)
+    if place:
+        raise UsageError("place says what goes on the chip and what on the host, so it needs a host")
     return prepared.compile(target, **options)
 
 
@@ -278,6 +286,31 @@ class Prepared:
             **artifact.report,
         }
         return CompileResult(target, self.source, lowered, artifact, report)
+
+    def partition(
+        self, target: str, host: str, place: Mapping[str, Any] | None = None, **options: Any
+    ) -> CompileResult:
+        """The same for a chip and a host that share the network: every part an artifact, and a script for all."""
+        from snnir.pipeline import pipeline_text
+        from snnir.placement.automatic import partition
+        from snnir.placement.compiled import compiled
+        from snnir.placement.examples import example
+
+        placement = partition(
+            self.graph, target, host, place=place, calibrate=self.calibrate, allow=self.allow, **options
+        )
+        shown = self.calibrate if self.calibrate is not None else example(self.graph)
+        how = {"verify_passes": self.verify_passes, "hook": self.hook}
+        artifact = compiled(placement, shown, self.allow, options, **how)
+        report = {
+            "target": target,
+            "pipeline": pipeline_text(self.pipeline),
+            "passes": list(self.steps),
+            "ops": {"source": len(self.source), "target": len(self.graph)},
+            "latency": 0,
+            **artifact.report,
+        }
+        return CompileResult(target, self.source, self.graph, artifact, report)
 
 
 def prepare(

@@ -16,6 +16,7 @@ from snnir.cli.common import (
     load_source,
     npz_option,
     passes_option,
+    places_of,
     progress,
     read_arrays,
     source_argument,
@@ -35,6 +36,18 @@ SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
 @source_argument
 @targets_option("-t", "--target", text="Targets to compile for (`snnir targets` lists them).")
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder; with several targets, DIR/<target>.")
+@click.option(
+    "--host",
+    type=click.Choice(["torch", "onnx"]),
+    help="Cut the network: what the target, a chip, cannot run goes here (docs/placement.md).",
+)
+@click.option(
+    "--place",
+    multiple=True,
+    metavar="OP=chip|host",
+    help="With --host: where an op, or all that a pattern like 'blocks.0.*' names, has to run.",
+)
+@click.option("--dump-placement", is_flag=True, help="With --host: print what went where, and why.")
 @passes_option("Passes to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.")
 @dt_option
 @npz_option("--calibrate", "Recorded input (T, B, *shape) that quantising targets measure with.")
@@ -56,6 +69,9 @@ def compile_command(
     source: str,
     targets: tuple[str, ...],
     output: str,
+    host: str | None,
+    place: tuple[str, ...],
+    dump_placement: bool,
     passes: str | None,
     dt: float | None,
     calibrate: str | None,
@@ -77,6 +93,9 @@ def compile_command(
     from snnir.errors import CompileError
 
     _check_output(output, force)
+    places = places_of(place, host)
+    if dump_placement and host is None:
+        raise click.UsageError("--dump-placement needs --host: without one nothing is placed")
     settings = _settings(options, targets)
     hook = _printer(print_after)
     graph = load_source(source, dt, source_options)
@@ -94,7 +113,10 @@ def compile_command(
     for target in () if refused else targets:
         try:
             with progress(f"compiling for {target}"):
-                results[target] = prepared.compile(target, **settings[target])
+                if host is None:
+                    results[target] = prepared.compile(target, **settings[target])
+                else:
+                    results[target] = prepared.partition(target, host, places, **settings[target])
         except CompileError as error:
             refused[target] = error
     if refused:
@@ -108,6 +130,9 @@ def compile_command(
     else:
         for target, result in results.items():
             _print_text(source, result, folders[target], time_passes)
+    if dump_placement:
+        for result in results.values():  # JSON keeps stdout to itself
+            click.echo(str(getattr(result.artifact, "placement")), err=output_format == "json")  # noqa: B009
     return 0
 
 
@@ -136,7 +161,10 @@ def _settings(options: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, d
     return found
 
 
-_RESERVED = frozenset({"passes", "dt", "calibrate", "verify_passes", "allow", "hook", "target", "source", "semantics"})
+_DATA = ("measured", "part_reports", "misfits", "crossings")  # of partitions: for machines, or said otherwise
+_RESERVED = frozenset(
+    {"passes", "dt", "calibrate", "verify_passes", "allow", "hook", "target", "source", "semantics", "host", "place"}
+)
 
 
 def _printer(print_after: str | None) -> Callable[[Step], None] | None:
@@ -212,7 +240,7 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
             idle.append(step["pass"])
     if idle:
         click.echo(f"  nothing to do for {', '.join(idle)}")
-    lines = figures(result.report, known=("target", "pipeline", "passes", "ops", "latency"))
+    lines = figures(result.report, known=("target", "pipeline", "passes", "ops", "latency", *_DATA))
     margin = max((len(name) for name, _ in lines), default=0) + 4
     width = max(40, console().width - margin)
     for name, text in lines:
@@ -221,7 +249,7 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
         for line in more:
             click.echo(" " * margin + line)
     click.echo(f"  written to {folder}")
-    for path in _files(folder):
+    for path in _files(folder) if "host" not in result.report else ["run.py"]:
         click.echo(f"    {Path(folder, path)}")
 
 

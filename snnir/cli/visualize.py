@@ -12,6 +12,7 @@ from snnir.cli.common import (
     dt_option,
     load_source,
     passes_option,
+    places_of,
     source_argument,
     source_option,
     write_file,
@@ -48,6 +49,9 @@ SUFFIXES = {
     help="Side by side with what passes make of it, or with another source; 'fused': the standard fusions, for a "
     "diffusion model between two denoising calls. As .svg or .html.",
 )
+@click.option("--target", help="With --host: a chip; draws what of SRC runs on it, and what on the host, in colours.")
+@click.option("--host", type=click.Choice(["torch", "onnx"]), help="With --target: what runs the rest.")
+@click.option("--place", multiple=True, metavar="OP=chip|host", help="With --target: where ops have to run.")
 @passes_option("Passes to run first.")
 @click.option("--title", help="Stands above the picture; default a summary.")
 @click.option(
@@ -65,6 +69,9 @@ def visualize_command(
     output: str | None,
     form: str | None,
     against: str | None,
+    target: str | None,
+    host: str | None,
+    place: tuple[str, ...],
     passes: str | None,
     title: str | None,
     layout: str,
@@ -81,7 +88,19 @@ def visualize_command(
     form = form or _form(output)
     if against is not None and form not in ("svg", "html"):
         raise click.BadParameter("two graphs side by side are drawn as svg or html (-o or -f)", param_hint="--against")
+    if (target is None) != (host is None):
+        raise click.UsageError("a placement needs both --target (a chip) and --host")
+    if target is not None and (form == "html" or against is not None):
+        raise click.BadParameter("a placement is drawn alone, as svg, dot or mermaid (-o or -f)", param_hint="--target")
+    places = places_of(place, host)
     graph = load_source(source, dt, source_options, passes)
+    if target is not None and host is not None:
+        from snnir.placement import partition
+        from snnir.placement.picture import picture
+
+        placement = partition(graph, target, host, place=places)
+        _write(picture(placement, form, title, layout), output)  # type: ignore[arg-type]
+        return 0
     shown = graph if against is None else _compared(graph, source, against, dt, source_options)
     if form == "svg":
         text = to_svg(shown, title, layout)  # type: ignore[arg-type]
@@ -89,12 +108,16 @@ def visualize_command(
         text = to_html(shown, title)
     else:
         text = (to_dot if form == "dot" else to_mermaid)(graph, title)
+    _write(text, output)
+    return 0
+
+
+def _write(text: str, output: str | None) -> None:
     if output is None or output == "-":
         click.echo(text, nl=False)
     else:
         write_file(output, text.encode())
         click.echo(f"written to {output}", err=True)
-    return 0
 
 
 def _form(output: str | None) -> str:

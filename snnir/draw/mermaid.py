@@ -8,7 +8,7 @@ from snnir.draw.view import Box, Link, View, nested
 
 def mermaid_text(view: View) -> str:
     """The view as a Mermaid flowchart."""
-    number = {family: i for i, family in enumerate(FAMILIES)}
+    number = {family: i for i, family in enumerate(dict.fromkeys((*FAMILIES, *view.families)))}
     # A YAML string in double quotes is spelt as in JSON, so a title may hold anything.
     lines = ["---", f"title: {_yaml(view.title)}", "---", "flowchart TD"]
     lines += _groups(view.boxes, 1)

@@ -44,7 +44,7 @@ def drawing(view: View, placed: Placed, under: Sequence[str] = (), over: Sequenc
     """Frames, links, boxes, and labels of links; `under` is drawn beneath links and boxes, `over` above all."""
     both = list(zip(view.links, placed.curves, strict=True))
     return [
-        *(_frame(name, rect) for name, rect in placed.frames.items()),
+        *(_frame(name, rect, view.tints.get(name)) for name, rect in placed.frames.items()),
         *under,
         *(_link(link, curve) for link, curve in both),
         *(_box(box, placed.boxes[box.id]) for box in view.boxes),
@@ -135,10 +135,11 @@ def _label(link: Link, curve: Curve) -> str:
     return box + _text(x, y + 3.5, 10, "z⁻¹", LATE)
 
 
-def _frame(name: str, r: Rect) -> str:
+def _frame(name: str, r: Rect, tint: str | None = None) -> str:
+    fill, strength, line = (tint, "0.16", tint) if tint else ("#90A4AE", "0.07", "#B0BEC5")
     return (
         f'<g><title>{escaped(name)}</title><rect x="{r.left:.1f}" y="{r.top:.1f}" width="{r.width:.1f}" '
-        f'height="{r.height:.1f}" rx="8" fill="#90A4AE" fill-opacity="0.07" stroke="#B0BEC5"/>'
+        f'height="{r.height:.1f}" rx="8" fill="{fill}" fill-opacity="{strength}" stroke="{line}"/>'
         f'<text x="{r.left + 6:.1f}" y="{r.top + 11:.1f}" font-size="9.5" fill="{FAINT}">'
         f"{escaped(shortened(name, 9.5, max(60.0, r.width - 12)))}</text></g>"
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,11 +49,12 @@ class Link:
 
 @dataclass(frozen=True)
 class View:
-    """A graph as it is drawn; boxes and links in graph order."""
+    """A graph as it is drawn; boxes and links in graph order. `tints`: group -> colour of its frame."""
 
     title: str
     boxes: tuple[Box, ...]
     links: tuple[Link, ...]
+    tints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def families(self) -> tuple[Family, ...]:

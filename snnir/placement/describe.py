@@ -58,13 +58,17 @@ def text(placement: Placement) -> str:
     for step in placement.steps:
         lines.append("  " + _told(step))
     lines += ["", "crossings (numbers per step):"]
-    for c in placement.crossings:
-        way = "-> chip" if c.to_chip else "-> host"
-        most = f" up to {c.most}" if c.kind == "counts" and c.most is not None else ""
-        lines.append(f"  {way}  {c.width:>7} {c.kind}{most}  {c.source}")
+    lines += [f"  {crossing_line(c)}" for c in placement.crossings]
     for misfit in placement.misfits:
         lines += ["", *_misfit(misfit)]
     return "\n".join(lines)
+
+
+def crossing_line(c: Crossing) -> str:
+    """A crossing in a line."""
+    way = "-> chip" if c.to_chip else "-> host"
+    most = f" up to {c.most}" if c.kind == "counts" and c.most is not None else ""
+    return f"{way}  {c.width:>7} {c.kind}{most}  {c.source}"
 
 
 def _told(step: Part | Encode) -> str:

@@ -1,0 +1,251 @@
+"""A placement compiled: every part an artifact of its own side, measured cut by cut, and the script that runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from snnir.errors import CompileError, UsageError, Violation
+from snnir.ops import Array
+from snnir.placement import describe
+from snnir.placement.running import in_floats, run
+from snnir.placement.types import Part, Placement
+from snnir.target import Files
+
+if TYPE_CHECKING:
+    from snnir.compiler import CompileResult
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionArtifact:
+    """A network as parts for a chip and a host.
+
+    Attributes:
+        placement: what runs where.
+        results: part name -> its compiled form. floats: chip part -> the same for the host, in floats.
+        shown: input that travels with it, (T, B, *shape) by name. values: what the network gives for it in floats,
+            also between the parts.
+        report: what crosses, and how far the chip's integers are off, cut by cut.
+    """
+
+    placement: Placement
+    results: Mapping[str, CompileResult]
+    floats: Mapping[str, CompileResult]
+    shown: Mapping[str, Array]
+    values: Mapping[str, Array]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency(self) -> int:
+        """None: the script waits for what comes late off the chip."""
+        return 0
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        record: tuple[str, ...] = (),
+        chip: Literal["compiled", "float"] = "compiled",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Runs all parts, state at rest.
+
+        Args:
+            inputs: input name -> (T, B, *shape).
+            record: names of ops whose values lie between parts.
+            chip: 'compiled' for the chip's integers (and the host's framework), 'float' for all parts in the
+                interpreter: the whole network's own numbers, exactly.
+
+        Raises:
+            UsageError: a recorded op whose value stays inside a part.
+        """
+        values = run(self.placement, inputs, in_floats if chip == "float" else self._compiled)
+        unknown = [name for name in record if name not in values]
+        if unknown:
+            there = ", ".join(values)
+            raise UsageError(f"cannot record {', '.join(unknown)}: inside a part; between parts are {there}")
+        outputs = {name: values[name] for name in self.placement.graph.outputs}
+        return outputs, {name: values[name] for name in record}
+
+    def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return run_compiled(self.results[part.name], part, inputs)
+
+    def files(self) -> Mapping[str, bytes]:
+        """A folder per part, `run.py`, `placement.json`, `input.npz`, `expected.npz`, `README.md`."""
+        from snnir.artifact import with_manifest
+
+        found = Files(
+            {
+                "run.py": lambda: _source("snnir.placement.run_script"),
+                "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
+                "placement.txt": lambda: (str(self.placement) + "\n").encode(),
+                "input.npz": lambda: _npz(self.shown),
+                "expected.npz": lambda: _npz(self.values),
+                "README.md": lambda: self._readme().encode(),
+            }
+        )
+        for name, result in self.results.items():
+            found = found | with_manifest(result).under(name)
+        for name, result in self.floats.items():
+            found = found | Files.of(result.artifact.files()).under(f"{name}/float")
+        return found
+
+    def described(self) -> dict[str, Any]:
+        """`placement.json`."""
+        return describe.data(self.placement) | {
+            "outputs": list(self.placement.graph.outputs),
+            "inputs": {name: list(self.placement.graph.shapes[name]) for name in self.placement.graph.inputs},
+            "measured": self.report.get("measured", []),
+        }
+
+    def _readme(self) -> str:
+        placement = self.placement
+        chips = ", ".join(f"`{part.name}`" for part in placement.chips)
+        lines = [
+            f"# A spiking network shared by {placement.target} and a host ({placement.host})",
+            "",
+            "    python run.py                       # on input.npz beside it; compares with expected.npz",
+            "    python run.py other.npz -o out.npz  # on other input; outputs (T, B, *shape) into a file",
+            "    python run.py --float               # the chip's parts in floats, on the host",
+            "",
+            "It needs NumPy and the host's framework, not snnir. The chip's parts run in the bit-exact simulator that "
+            f"lies in their folders ({chips}), where each also has its own `run.py`.",
+            "",
+            "State is at rest when a call begins, and lives through its steps, in every part.",
+            "",
+            "```",
+            str(placement),
+            "```",
+            "",
+            *(f"* {line}" for line in self.report.get("cuts", ())),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def run_compiled(result: CompileResult, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """A compiled part, its outputs in the network's own time: what comes late is waited for."""
+    late = result.latency
+    held = {n: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for n, x in inputs.items()}
+    outputs, _ = result.artifact.run(held, ())
+    lags = getattr(result.artifact, "lags", {})
+    steps = len(next(iter(inputs.values())))
+    return {name: x[lags.get(name, late) :][:steps] for name, x in outputs.items()}
+
+
+def compiled(
+    placement: Placement,
+    shown: Mapping[str, Array],
+    allow: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> PartitionArtifact:
+    """Compiles every part for its side, and measures.
+
+    Args:
+        placement: of the network.
+        shown: input to measure and calibrate with, (T, B, *shape) by name.
+        allow, options: of the target. how: what `snnir.compiler.prepare` takes besides.
+
+    Raises:
+        CompileError: what shows only in a part's integers, all parts at once.
+    """
+    from snnir.compiler import prepare
+
+    values = run(placement, shown)
+    results: dict[str, CompileResult] = {}
+    floats: dict[str, CompileResult] = {}
+    faults: list[Violation] = []
+    for part in placement.parts:
+        given = {name: values[name] for name in part.graph.inputs}
+        try:
+            if part.side == "host":
+                results[part.name] = prepare(part.graph).compile(placement.host)
+                continue
+            prepared = prepare(part.graph, calibrate=given, allow=allow, **how)
+            more = _range(placement, given)
+            results[part.name] = prepared.compile(placement.target, **{**more, **(options or {})})
+            floats[part.name] = prepare(part.graph).compile(placement.host)
+        except CompileError as error:
+            faults += error.violations
+    if faults:
+        raise CompileError(faults, title=f"a part does not go onto {placement.target}")
+    measured = _measured(placement, results, values)
+    report = _report(placement, results, measured)
+    kept = {name: values[name] for name in values if name not in shown}
+    return PartitionArtifact(placement, results, floats, dict(shown), kept, report)
+
+
+def _range(placement: Placement, given: Mapping[str, Array]) -> dict[str, float]:
+    """Numbers that happen to be 0 or 1 in what is shown are numbers all the same, and go in as such."""
+    kinds = {c.source: c.kind for c in placement.crossings if c.to_chip}
+    plain = any(kinds[name] == "graded" and np.isin(x, (0, 1)).all() for name, x in given.items())
+    return {"input_range": max(1.0, *(float(np.abs(x).max()) for x in given.values()))} if plain else {}
+
+
+def _measured(
+    placement: Placement, results: Mapping[str, CompileResult], values: Mapping[str, Array]
+) -> list[dict[str, Any]]:
+    """What the integers change: at every cut, on the very values that the network in floats gives there; at the end."""
+    found: list[dict[str, Any]] = []
+    for part in placement.chips:
+        got = run_compiled(results[part.name], part, {name: values[name] for name in part.graph.inputs})
+        for op, end in part.gives.items():
+            found.append({"part": part.name, "value": op} | difference(got[end], values[op]))
+    whole = run(
+        placement, {n: values[n] for n in placement.graph.inputs}, lambda p, x: run_compiled(results[p.name], p, x)
+    )
+    for name in placement.graph.outputs:
+        found.append({"part": "", "value": name} | difference(whole[name], values[name]))
+    return found
+
+
+def difference(got: Array, expected: Array) -> dict[str, Any]:
+    """Share of values that differ, largest difference, its root mean square over that of the expected values."""
+    apart = np.asarray(got, np.float64) - expected
+    size = float(np.sqrt(np.mean(np.square(expected))))
+    return {
+        "differ": float(np.mean(np.abs(apart) > 1e-6 * max(1.0, float(np.abs(expected).max())))),
+        "largest": float(np.abs(apart).max()),
+        "rms": float(np.sqrt(np.mean(np.square(apart)))),
+        "of_rms": size,
+    }
+
+
+def _report(
+    placement: Placement, results: Mapping[str, CompileResult], measured: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    count = {side: sum(p.side == side for p in placement.places.values()) for side in ("chip", "host", "driver")}
+    lines = []
+    for m in measured:
+        where = f"{m['part']}: {m['value']}" if m["part"] else f"all parts together: {m['value']}"
+        lines.append(
+            f"{where}: {100 * m['differ']:.3g} % of the values differ from floats, by {m['largest']:.3g} at most, "
+            f"{m['rms']:.3g} root mean square (values: {m['of_rms']:.3g})"
+        )
+    return {
+        "host": placement.host,
+        "placed": f"{count['chip']} ops on the chip, {count['host']} on the host, {count['driver']} between them",
+        "parts": f"{len(placement.chips)} for the chip, {len(placement.parts) - len(placement.chips)} for the host",
+        "crossings": [describe.crossing_line(c) for c in placement.crossings],
+        "cuts": lines,
+        "measured": [dict(m) for m in measured],
+        "misfits": [dict(m) for m in placement.misfits],
+        "part_reports": {name: dict(result.report) for name, result in results.items() if name.endswith("-chip")},
+    }
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _source(module: str) -> bytes:
+    path = import_module(module).__file__
+    assert path is not None  # a module of this package comes from a file
+    return Path(path).read_bytes()

@@ -1,0 +1,187 @@
+"""Runs a network that a chip and a host share: all parts, one after the other.
+
+    python run.py                       # on input.npz beside this file; says how far the chip's integers are off
+    python run.py other.npz -o out.npz  # on other input; outputs (T, B, *shape) into a file
+    python run.py --float               # the chip's parts in floats, on the host: the network's own numbers
+
+It needs NumPy and the host's framework, not snnir.
+
+Input: one array per input, (T, B, *shape). `placement.json` says which parts there are and what goes between them; the
+chip's parts run in the bit-exact simulators that lie in their folders. A part runs over all steps of the input before
+the next one begins; state is at rest before the first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+
+
+@cache
+def loaded(path: Path) -> Any:
+    """A Python file as a module of its own, whatever others are called alike."""
+    name = "part_" + "_".join(path.relative_to(HERE).with_suffix("").parts).replace("-", "_")
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        sys.exit(f"{path}: cannot be read")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def on_host(folder: Path, inputs: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A part in PyTorch or ONNX Runtime, float32: outputs by name."""
+    if kind == "onnx":
+        import onnxruntime
+
+        types = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+        session = onnxruntime.InferenceSession(str(folder / "sequence.onnx"), providers=["CPUExecutionProvider"])
+        given = {i.name: np.ascontiguousarray(inputs[i.name], types[i.type]) for i in session.get_inputs()}
+        return dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
+    import torch
+
+    made = loaded(folder / "model.py").Model
+    model = made().eval()
+    with torch.no_grad():
+        outputs = model(*(torch.from_numpy(np.array(inputs[name], np.float32)) for name in made.INPUTS))
+    if not isinstance(outputs, dict):
+        outputs = {made.OUTPUTS[0]: outputs}
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def on_chip(folder: Path, inputs: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A part in its chip's simulator; what comes late is waited for."""
+    return on_loihi(folder, inputs) if kind == "lava" else on_xylo(folder, inputs)
+
+
+def on_loihi(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The bit-exact model of Lava's fixed_pt processes."""
+    host, simulate = loaded(folder / "host.py"), loaded(folder / "simulate.py")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # where the simulator lies; it is the same in every part
+    structure, spec, arrays = host.load(folder / "network.npz")
+    steps = len(next(iter(inputs.values())))
+    encoded = host.encode(structure["inputs"], waiting(inputs, structure["latency"]))
+    outputs = structure["outputs"]
+    numbers = host.integers(outputs, arrays, simulate.run(spec, structure, encoded))
+    found = host.decode(outputs, arrays, numbers)
+    return {out["name"]: found[out["name"]][out["lag"] :][:steps] for out in outputs}
+
+
+def on_xylo(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The bit-exact model of the chip."""
+    part = loaded(folder / "run.py")
+    description, _, _ = part.load()
+    steps = len(next(iter(inputs.values())))
+    found = part.run(part.events_of(description, waiting(inputs, description["latency"])))
+    return {out["name"]: found[out["name"]][out["lag"] :][:steps] for out in description["outputs"]}
+
+
+def waiting(inputs: dict[str, Any], late: int) -> dict[str, Any]:
+    """The inputs, and `late` steps of nothing behind them."""
+    return {name: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for name, x in inputs.items()}
+
+
+def between(step: dict[str, Any], values: dict[str, Any]) -> Any:
+    """Repeat: every step becomes several; TemporalMean: several become one."""
+    total = sum((values[name] for name in step["reads"][1:]), values[step["reads"][0]])
+    if step["kind"] == "Repeat":
+        return total.repeat(step["steps"], axis=0)
+    if len(total) % step["steps"]:
+        raise ValueError(f"{step['name']}: {len(total)} steps do not divide into means over {step['steps']}")
+    return total.reshape(-1, step["steps"], *total.shape[1:]).mean(axis=1)
+
+
+def run(plan: dict[str, Any], inputs: dict[str, Any], floats: bool = False) -> dict[str, Any]:
+    """Every value between parts, and the outputs, (T, B, *shape) by name."""
+    values = dict(inputs)
+    for step in plan["steps"]:
+        if step["kind"] != "part":
+            values[step["name"]] = between(step, values)
+            continue
+        folder, given = HERE / step["name"], {name: values[name] for name in step["reads"]}
+        if step["side"] == "host":
+            found = on_host(folder, given, plan["host"])
+        elif floats:
+            found = on_host(folder / "float", given, plan["host"])
+        else:
+            found = on_chip(folder, given, plan["target"])
+        values.update({op: found[end] for op, end in step["gives"].items()})
+    return values
+
+
+def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a file; ValueError says what does not fit."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    for name, shape in plan["inputs"].items():
+        if name not in arrays:
+            raise ValueError(f"no array for input {name!r}; there are {', '.join(arrays) or 'none'}")
+        if arrays[name].ndim < 2 or list(arrays[name].shape[2:]) != shape:
+            expected = f"(T, B, {', '.join(map(str, shape))})"
+            raise ValueError(f"input {name!r} has shape {arrays[name].shape}, expected {expected}")
+    return {name: arrays[name] for name in plan["inputs"]}
+
+
+def compared(name: str, got: Any, expected: Any) -> str:
+    """One value beside that of the whole network in floats."""
+    apart = np.abs(np.asarray(got, np.float64) - expected)
+    size = float(np.abs(expected).max())
+    share = float((apart > 1e-6 * max(1.0, size)).mean())
+    said = f"{100 * share:.3g} % of {apart.size} values differ, by {apart.max():.3g} at most"
+    return f"{name}: {said} (values up to {size:.3g})"
+
+
+def main() -> None:
+    """Reads input, runs the parts, prints what crosses and what comes out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", nargs="?", help=".npz with one array per input; default input.npz")
+    parser.add_argument("-o", "--output", help=".npz to write the outputs to")
+    parser.add_argument("--float", action="store_true", help="run the chip's parts in floats, on the host")
+    options = parser.parse_args()
+    plan = json.loads((HERE / "placement.json").read_text())
+    needs = "onnxruntime" if plan["host"] == "onnx" else "torch"
+    try:
+        import_module(needs)
+    except ModuleNotFoundError:
+        sys.exit(f"the host's parts need {needs}: pip install {needs}")
+    try:
+        inputs = read(Path(options.input or HERE / "input.npz"), plan)
+        values = run(plan, inputs, options.float)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{options.input or 'input.npz'}: {error}")
+    expected = {}
+    if options.input is None:
+        with np.load(HERE / "expected.npz") as file:
+            expected = dict(file)
+    chip = f"{plan['target']}{' in floats' if options.float else ''}"
+    for step in (step for step in plan["steps"] if step["kind"] == "part"):
+        print(f"{step['name']} ({plan['host'] if step['side'] == 'host' else chip})")
+        for name in step["gives"] if step["side"] == "chip" else ():
+            told = (
+                compared(name, values[name], expected[name]) if expected else f"{name}: {values[name].sum():g} in all"
+            )
+            print(f"    {told}")
+    for name in plan["outputs"]:
+        shape = "x".join(map(str, values[name].shape))
+        if expected:
+            print(f"beside the whole network in floats: {compared(name, values[name], expected[name])}")
+        else:
+            print(f"{name}: {shape}, values from {values[name].min():g} to {values[name].max():g}")
+    if options.output:
+        np.savez_compressed(options.output, allow_pickle=False, **{name: values[name] for name in plan["outputs"]})
+
+
+if __name__ == "__main__":
+    main()
