@@ -126,12 +126,16 @@ def example(graph: Graph, recorded: Mapping[str, Array] | None, found: Mapping[s
 
 
 def _denoising(graph: Graph) -> dict[str, Array]:
-    """Noise at several times, one denoising call."""
-    from snnir.diffusion.spec import spec_of, time_embedding
+    """Noise at several times, and of all labels in turn, one denoising call."""
+    from snnir.diffusion.labels import one_hot
+    from snnir.diffusion.spec import spec_of
 
     spec = spec_of(graph)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, _EXAMPLE_BATCH, *spec.currents))
     t = np.linspace(0, spec.timesteps - 1, _EXAMPLE_BATCH + 2)[1:-1]
-    values = {spec.input: x, spec.time: time_embedding(t, spec.time_size)[None]}
+    values = {spec.input: x, spec.time: spec.embed(t)}
+    if spec.classes:
+        dealt = [*range(spec.classes), None]
+        values[spec.label] = one_hot([dealt[i % len(dealt)] for i in range(_EXAMPLE_BATCH)], spec.classes)
     return {n: np.repeat(values[n].reshape(1, _EXAMPLE_BATCH, *graph.shapes[n]), spec.steps, 0) for n in graph.inputs}

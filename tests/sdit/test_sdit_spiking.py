@@ -14,7 +14,7 @@ import snnir
 from snnir import nn
 from snnir.diffusion.checkpoint import write_weights
 from snnir.diffusion.labels import one_hot, told
-from snnir.diffusion.sample import graph_denoiser, module_denoiser, noise, sample
+from snnir.diffusion.sample import compiled_denoiser, graph_denoiser, module_denoiser, noise, sample
 from snnir.diffusion.spec import spec_of, time_features
 from snnir.diffusion.train import Progress, TrainConfig, train
 from snnir.errors import UsageError
@@ -122,6 +122,16 @@ def test_torch_s_family_is_identical_and_lava_is_what_quantising_makes_of_it() -
     assert lava.differing > 0  # eight bits do move some spikes
     assert lava.count_error < 0.1
     assert "fixed-point weights" in lava.cause
+
+
+def test_lava_draws_what_the_network_draws_without_recorded_input() -> None:
+    """What it measures with is noise, times and labels of the network's own."""
+    model = tiny()
+    graph, spec = snnir.load(model), spec_of(snnir.load(model))
+    given = example(model, batch=4, dtype=np.float32)
+    chip = compiled_denoiser(snnir.compile(graph, "lava"), spec)(*given.values())
+    want = snnir.interpret(graph, given)
+    assert np.abs(chip - want).mean() < 0.25 * np.abs(want).mean()
 
 
 def test_it_trains_and_its_weights_go_back(tmp_path: Path) -> None:
