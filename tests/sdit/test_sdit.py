@@ -180,4 +180,4 @@ def test_the_document_says_what_there_is() -> None:
     assert block is not None
     names: dict[str, Any] = {}
     exec(block[1], names)
-    assert names["images"].shape == (4, 1, 8, 8)
+    assert names["images"].shape == (4, 1, 28, 28)
