@@ -98,6 +98,7 @@ class _Search:
     options: Mapping[str, Any]
     barred: dict[str, str] = field(default_factory=dict)
     misfits: list[dict[str, Any]] = field(default_factory=list)
+    because: dict[str, Violation] = field(default_factory=dict)
 
     @cached_property
     def most(self) -> dict[str, int | None]:
@@ -176,6 +177,7 @@ class _Search:
                 more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
                 for name in group.ops:
                     self.barred.setdefault(name, f"{reasons[0].what} [{reasons[0].rule}]{more}")
+                    self.because.setdefault(name, reasons[0])
 
     def _violations(self, part: Part) -> list[Violation]:
         return violations_of(part.graph, self.chip, self.allow, self.options)
@@ -219,6 +221,7 @@ class _Search:
         for name in populations:
             if name not in best:
                 limit = f", {first.expected}" if first.expected else ""
+                self.because[name] = first
                 self.barred[name] = f"does not fit: {first.what}{limit}{much} [{first.rule}]"
 
     def _populations(self, part: Part) -> list[str]:
@@ -284,5 +287,8 @@ class _Search:
         return faults
 
     def _fault(self, rule: str, what: str, name: str) -> Violation:
-        op = self.graph[name]
-        return Violation(rule, what, ", ".join(self.graph.sources(name)), str(op.loc or ""))
+        op, because = self.graph[name], self.because.get(name)
+        expected, hint = (because.expected, because.hint) if because else ("", "")
+        if rule == "placement-nothing" and because is None and name not in self.barred:
+            expected, hint = self.ports.says, "choose lava, which takes graded spikes, or put neurons before it"
+        return Violation(rule, what, ", ".join(self.graph.sources(name)), str(op.loc or ""), expected, hint)

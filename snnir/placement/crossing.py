@@ -7,7 +7,7 @@ from math import prod
 
 from snnir.errors import Violation
 from snnir.graph import Graph
-from snnir.ops import Output
+from snnir.ops import Output, SpikingNeuron, Threshold
 from snnir.placement.mincut import may_enter, may_leave
 from snnir.placement.types import Crossing, Encode, Part
 from snnir.target import Ports, Target
@@ -23,7 +23,8 @@ def crossings_of(graph: Graph, steps: Sequence[Part | Encode], most: Mapping[str
             found[name, True] = Crossing(name, kind, prod(graph.shapes[name]), limit, True)
         for name in part.gives:
             limit = most[name]
-            kind = "membranes" if limit is None else "spikes" if limit == 1 else "counts"
+            spiking = isinstance(graph[name], (SpikingNeuron, Threshold))
+            kind = ("spikes" if limit == 1 else "counts") if spiking else "membranes"
             found[name, False] = Crossing(name, kind, prod(graph.shapes[name]), limit, False)
     return tuple(found.values())
 
