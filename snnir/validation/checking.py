@@ -10,7 +10,7 @@ import numpy as np
 
 from snnir.compiler import CompileResult, compile, load
 from snnir.diffusion.unrolled import counted_crossing, crossing, sampler_of
-from snnir.errors import CompileError, MissingPackageError, UsageError
+from snnir.errors import CompileError, MissingPackageError, UsageError, fail
 from snnir.graph import Graph
 from snnir.interpreter import as_inputs, interpret
 from snnir.ops import Array, SpikingNeuron, Threshold
@@ -118,6 +118,15 @@ def _judge(
 ) -> tuple[Verdict, Traces]:
     lags = {name: result.latency for name in graph.outputs} | dict(getattr(result.artifact, "lags", {}))
     watched = [n for n in reference if n not in graph.outputs and n in result.graph]
+    steps, late = len(next(iter(x.values()))), max(lags.values(), default=0)
+    if late >= steps:
+        raise fail(
+            "input-too-short",
+            f"{steps} steps of input end before anything that they cause arrives, {late} steps late",
+            where=result.target,
+            expected=f"more than {late} steps",
+            hint="take --steps, or longer recorded input",
+        )
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return _traces(graph, result.run(inputs, record=watched))

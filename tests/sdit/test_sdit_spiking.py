@@ -124,6 +124,13 @@ def test_torch_s_family_is_identical_and_lava_is_what_quantising_makes_of_it() -
     assert "fixed-point weights" in lava.cause
 
 
+def test_input_shorter_than_lava_s_latency_is_no_comparison() -> None:
+    model = tiny()
+    (lava,) = snnir.validate(snnir.load(model), "lava", example(model, batch=2)).verdicts
+    assert not lava.ok
+    assert "4 steps of input end before anything that they cause arrives" in lava.cause
+
+
 def test_lava_draws_what_the_network_draws_without_recorded_input() -> None:
     """What it measures with is noise, times and labels of the network's own."""
     model = tiny()
