@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 PLACE = 40  # characters of a source location in a table; its end tells most
 FILE_WIDTH = 120  # of tables that go into a file or a pipe
+FILE_HEIGHT = 25  # nothing is cut to it
 
 
 def console(stderr: bool = False) -> Console:
     """A console on stdout or stderr; it colours only terminals, and none where NO_COLOR is set."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdigit() and int(columns) else None if stream.isatty() else FILE_WIDTH
+    # with a width but no height, rich takes 80 columns where FORCE_COLOR is set and TERM is dumb, as in many CI services
+    height = None if width is None else FILE_HEIGHT
+    return Console(
+        file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False
+    )
 
 
 def print_json(schema: str, data: Mapping[str, Any]) -> None:
