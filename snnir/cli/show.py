@@ -28,11 +28,9 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdigit() and int(columns) else None if stream.isatty() else FILE_WIDTH
-    # with a width but no height, rich takes 80 columns where FORCE_COLOR is set and TERM is dumb, as in many CI services
+    # with a width alone rich takes 80 columns where FORCE_COLOR is set and TERM is dumb, as in many CI services
     height = None if width is None else FILE_HEIGHT
-    return Console(
-        file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False
-    )
+    return Console(file=stream, width=width, height=height, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def print_json(schema: str, data: Mapping[str, Any]) -> None:
