@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class LavaArtifact:
     shown: Mapping[str, Array]
     report: Mapping[str, Any] = field(default_factory=dict)
     netx: bool = False
+    vendor: ClassVar[str] = "Lava 0.10"  # what `run_vendor` runs in
 
     @property
     def latency(self) -> int:
@@ -75,7 +76,23 @@ class LavaArtifact:
             UsageError: a recorded op that has no neurons on the chip.
         """
         names = {name: self._population(name) for name in record}
-        run = self.simulate(inputs)
+        return self._values(self.simulate(inputs), names)
+
+    def run_vendor(
+        self, inputs: Mapping[str, Array], record: tuple[str, ...] = ()
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """As `run`, in Lava itself: this artifact's `run.py` as a process of Lava's Python, one sample at a time.
+
+        Raises:
+            CompileError: there is no Lava here.
+            LavaError: it failed.
+        """
+        from snnir.backends.lava.vendor import run_in_lava
+
+        names = {name: self._population(name) for name in record}
+        return self._values(run_in_lava(self.files(), inputs), names)
+
+    def _values(self, run: LoihiRun, names: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Array]]:
         return self.outputs_of(run), {name: self.population(own, run) for name, own in names.items()}
 
     def simulate(self, inputs: Mapping[str, Array], record: bool = False) -> LoihiRun:

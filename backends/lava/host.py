@@ -130,6 +130,7 @@ def main(here: Path, description: str | None, run: Callable[[Any, Any, Any], Any
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", default=str(here / "input.npz"), help=".npz with one array per input")
     parser.add_argument("-o", "--output", help=".npz to write the outputs to")
+    parser.add_argument("--traces", help=".npz to write spikes, and currents or membranes that outputs read, to")
     options = parser.parse_args()
     structure, spec, arrays = load(here / "network.npz")
     try:
@@ -142,3 +143,6 @@ def main(here: Path, description: str | None, run: Callable[[Any, Any, Any], Any
     if options.output:
         outputs = decode(structure["outputs"], arrays, integers(structure["outputs"], arrays, traces))
         np.savez_compressed(options.output, **outputs)
+    if options.traces:
+        named = {f"{trace}.{name}": values for trace, all_of in traces.items() for name, values in all_of.items()}
+        np.savez_compressed(options.traces, **named)

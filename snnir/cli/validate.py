@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of made-up input; default what SRC says, else 100.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Batch of made-up input.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of made-up input.")
+@click.option("--vendor", is_flag=True, help="Run chips in their vendor's software too (lava: in Lava itself).")
 @source_option
 @dt_option
 @click.option("-o", "--output", metavar="REPORT.html|.json", help="Write the report too: one page, or JSON, by suffix.")
@@ -48,6 +49,7 @@ def validate_command(
     steps: int | None,
     batch: int,
     seed: int,
+    vendor: bool,
     source_options: dict[str, Any],
     dt: float | None,
     output: str | None,
@@ -79,7 +81,7 @@ def validate_command(
         from snnir.validation import validate
 
         with progress(f"comparing {', '.join(targets)} with the reference"):
-            report = validate(graph, targets, recorded, keep_traces=_page(output), **drive)
+            report = validate(graph, targets, recorded, keep_traces=_page(output), vendor=vendor, **drive)
     ok = all(v.ok for v in found) and (report is None or report.ok)
     document = {
         "source": source,

@@ -36,6 +36,7 @@ def validate(
     dt: float | None = None,
     semantics: Semantics | None = None,
     keep_traces: bool = False,
+    vendor: bool = False,
     **options: Any,
 ) -> Report:
     """Runs the reference interpreter and every target on the same input and compares them.
@@ -49,6 +50,8 @@ def validate(
             spikes per channel and step.
         dt, semantics: as for `snnir.load`.
         keep_traces: whether the report holds what was compared (`Report.traces`).
+        vendor: whether chips run in their vendor's own software as well, where the target can (lava: in Lava, as a
+            process of its own Python): one more verdict each.
         options: of `snnir.compile`.
 
     Returns:
@@ -77,6 +80,8 @@ def validate(
             verdicts.append(verdict)
             if keep_traces:
                 kept[target] = traces
+            if vendor and hasattr(results[target].artifact, "run_vendor"):
+                verdicts.append(_vendors(graph, results[target], x, reference, traces))
         except CompileError as error:
             reasons = tuple(v.to_json() for v in error.violations)
             verdicts.append(Verdict(target, "refused", False, cause=error.violations[0].what, violations=reasons))
@@ -93,6 +98,37 @@ def validate(
         counted_crossing(graph, reference),
         kept,
     )
+
+
+def _vendors(
+    graph: Graph, result: CompileResult, x: dict[str, Array], reference: Mapping[str, Array], simulated: Traces
+) -> Verdict:
+    """The verdict on the same artifact in its vendor's software, which must give what the simulator here gives."""
+    name = f"{result.target} in {result.artifact.vendor}"  # type: ignore[attr-defined]
+    try:
+        verdict, traces = _judge(graph, replace(result, artifact=_InVendors(result.artifact)), x, reference)
+    except CompileError as error:  # what else could be wrong, the run in the simulator has said
+        return Verdict(name, "not installed", False, cause=str(error))
+    verdict = replace(verdict, target=name)
+    parted = [n for n, (_, got) in traces.pairs.items() if not np.array_equal(got, simulated.pairs[n][1])]
+    if not parted:
+        return verdict
+    cause = f"the simulator of {result.target} gives something else than {result.artifact.vendor} in {parted[0]}"  # type: ignore[attr-defined]
+    return replace(verdict, verdict="wrong", ok=False, cause=cause)
+
+
+class _InVendors:
+    """An artifact that runs in its vendor's software."""
+
+    def __init__(self, artifact: Any) -> None:
+        self._artifact = artifact
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._artifact, name)
+
+    def run(self, inputs: Mapping[str, Array], record: tuple[str, ...] = ()) -> Any:
+        """As the artifact's own `run`, elsewhere."""
+        return self._artifact.run_vendor(inputs, record)
 
 
 def populations(graph: Graph) -> list[str]:
