@@ -155,6 +155,7 @@ def _print_list(found: list[Target]) -> None:
         else:
             state = Text(f"pip install 'snnir[{target.extra}]'", style="yellow")
         listing.add_row(*cells(target.name, target.title, len(target.ops), len(target.rules), state))
+    listing.columns[-1].no_wrap = True  # a command to copy stays in one line
     console().print(listing)
 
 

@@ -44,9 +44,12 @@ def fan_in_to_li() -> Graph:
 
 
 @pytest.mark.oracle
-def test_norse_all_three_faults_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_norse_all_three_faults_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dataclasses import replace
 
+    monkeypatch.setenv("COLUMNS", "160")
     file = tmp_path / "net.nir"
     file.write_bytes(write(replace(fan_in_to_li(), semantics=Semantics())))
     status, out, _ = said(capsys, "validate", str(file), "--dt", "1e-4", "--against-importer", "norse")
