@@ -47,7 +47,7 @@ def main() -> None:
     console, start = Console(), time.perf_counter()
     table = Table(title="one network per model, on every target")
     for column in COLUMNS:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "files")
     sound = True
     for preset, targets in JOBS:
         graph = snnir.load(MODEL, preset=preset)
