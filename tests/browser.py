@@ -124,6 +124,14 @@ class Browser:
             raise RuntimeError(found["exceptionDetails"].get("exception", {}).get("description", "exception"))
         return found["result"].get("value")
 
+    def wait(self, expression: str, seconds: float = 20) -> None:
+        """Until the expression is true, which it must become."""
+        end = monotonic() + seconds
+        while not self.run(expression):
+            if monotonic() > end:
+                raise AssertionError(f"{expression} is not true after {seconds:g} s")
+            sleep(0.02)
+
     def click(self, selector: str, count: int = 1) -> None:
         """Presses and releases the left button in the middle of an element, as a person does."""
         self.run(f"window.found = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); 0")
