@@ -142,7 +142,9 @@ class _Writer:
 
     def function(self) -> str:
         """The function of (v, threshold, window, most) that gives spikes, where it is one of Rockpool's form."""
-        return "StepPWL" if self.semantics.comparison == ">=" else self.classes.add("StrictPWL", h.STRICT)
+        if self.semantics.comparison == ">=":
+            return self.classes.add("ExactPWL", h.AT_LEAST)
+        return self.classes.add("StrictPWL", h.STRICT)
 
     def foreign(self) -> bool:
         """Whether spikes are a function of how far v lies above the threshold, one per step."""
@@ -200,7 +202,7 @@ class _Writer:
         """The methods on LIFTorch or LIFNeuronTorch."""
         synaptic = n.current_based(self.op)
         options = {"dt": "DT", "max_spikes_per_dt": repr(self.most())}
-        if not self.foreign() and self.function() != "StepPWL":
+        if not self.foreign():
             options["spike_generation_fn"] = self.function()
         init = self.init([f"    self.neurons = {self.bare(call(self.layer, '1', **options))}"])
         methods = [init]

@@ -49,6 +49,15 @@ STRICT = '''class NAME(torch.autograd.Function):
         slope = grads[0] / threshold * (x >= threshold - ctx.window)
         return slope, -x / threshold * slope, None, None'''
 
+AT_LEAST = '''class NAME(StepPWL):
+    """Rockpool's StepPWL, which counts in float32 and loses spikes beyond 2^24 thresholds, with an exact count."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: Tensor, window: Tensor, most: Tensor) -> Tensor:
+        ctx.save_for_backward(x, threshold)
+        ctx.window = window
+        return torch.where(x >= threshold, torch.minimum(torch.floor(x / threshold), most.to(x.dtype)), 0)'''
+
 STEP = '''class NAME(torch.autograd.Function):
     """1 where u > 0, else 0; backward 1 from `window` below 0 on, as Rockpool's StepPWL at a threshold of 1."""
 

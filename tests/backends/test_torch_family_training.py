@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,12 +30,12 @@ def x_of(graph: Graph, steps: int = 15, batch: int = 4, dtype: torch.dtype = tor
 @pytest.mark.parametrize("kind", TRAINABLE)
 def test_training_lowers_the_loss_and_the_weights_go_back(kind: str, target: str) -> None:
     graph = make_graph(0, kind, "disc", dtype=np.float64)
+    if (target, kind) == ("sinabs", "long-recurrence"):  # its own surrogate is too steep for so long a way back
+        graph = replace(graph, ops={n: op.with_(metadata={"surrogate": "atan"}) for n, op in graph.ops.items()})
     model = built(graph, target).module(torch.float64)
     x = x_of(graph)
     wish = torch.from_numpy(np.random.default_rng(1).uniform(0, 1, (4, *graph.shapes["output"])))
-    # sinabs's own surrogate gradient is steep, and this way back is long: smaller steps, which get less far.
-    rate, least = (0.003, 0.95) if (target, kind) == ("sinabs", "long-recurrence") else (0.01, 0.9)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(15):
         optimiser.zero_grad()
@@ -43,7 +44,7 @@ def test_training_lowers_the_loss_and_the_weights_go_back(kind: str, target: str
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
         optimiser.step()
         losses.append(loss.item())
-    assert min(losses[-3:]) < least * losses[0]
+    assert min(losses[-3:]) < 0.9 * losses[0]
     trained = graph.with_weights(model.state_dict())
     with torch.no_grad():
         after = model(x).numpy()

@@ -127,7 +127,8 @@ def test_whole_loops_equal_xylosim(chip: CompileResult, host: EventHost) -> None
 
     images = sample(host, network, np.random.default_rng(5).standard_normal((4, 16)))
     assert len(calls) == 20
-    assert sum(calls) > 1000  # few where the image is all noise: there the host's linear part is nearly all
+    assert min(calls[1:]) > 0  # the first image is all noise: there the host's linear part may be all there is
+    assert sum(calls) > 1000
     assert images.shape == (4, 1, 4, 4)
 
 
@@ -259,4 +260,4 @@ def test_training_is_repeatable_and_learns() -> None:
         counts = compiled.run(first.host.encode(z, k).astype(float)).sum(axis=0)
         errors.append((np.mean((first.host.decode(counts, z, k) - v) ** 2), np.mean(v**2)))
     got, silent = np.mean(errors, axis=0)
-    assert got < 0.9 * silent
+    assert got < 0.8 * silent
