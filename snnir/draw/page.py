@@ -7,12 +7,12 @@ become markup. Nothing is loaded, and the page's own policy forbids it.
 from __future__ import annotations
 
 import json
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from snnir.draw.comparison import Comparison
 from snnir.draw.facts import families, sides
+from snnir.draw.offline import as_html, offline_page
 from snnir.draw.placed import shortened
 from snnir.draw.style import MARKS, Family, mixed
 from snnir.draw.view import view
@@ -77,21 +77,8 @@ def _page(data: dict[str, Any], title: str, kinds: list[Family]) -> str:
     web = files("snnir.draw").joinpath("web")
     scripts = "\n".join(web.joinpath(name).read_text("utf-8").replace('"use strict";\n', "") for name in SCRIPTS)
     sections = "".join(_section(key, shown) for key, shown in data["sides"].items())
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="snnir">
-<title>{_text(title)}</title>
-<style>
-{web.joinpath("page.css").read_text("utf-8")}{_family_css(kinds)}</style>
-</head>
-<body>
-<header>
-<h1>{_text(title)}</h1>
+    body = f"""<header>
+<h1>{as_html(title)}</h1>
 <input id="search" type="search" placeholder="search ( / )" aria-label="search ops by name, kind or source line">
 <span id="count" role="status"></span>
 <span>
@@ -107,20 +94,17 @@ script-src 'unsafe-inline'">
 <noscript>This picture is drawn by a script inside this file; the browser must allow it.</noscript>
 {_regions(data)}<div id="details" aria-live="polite"></div>
 {_legend(kinds)}</aside>
-<script type="application/json" id="data">{_json(data)}</script>
-<script>
-"use strict";
-{scripts}</script>
-</body>
-</html>
-"""
+<script type="application/json" id="data">{_json(data)}</script>"""
+    return offline_page(
+        title, web.joinpath("page.css").read_text("utf-8") + _family_css(kinds), body, f'"use strict";\n{scripts}'
+    )
 
 
 def _section(key: str, shown: dict[str, Any]) -> str:
-    head = f"<h2>{_text(shown['title'])}</h2>" if shown["title"] else ""
-    label = _text(shown["title"] or "the graph")
+    head = f"<h2>{as_html(shown['title'])}</h2>" if shown["title"] else ""
+    label = as_html(shown["title"] or "the graph")
     picture = f'<svg id="{key}-svg" role="group" aria-label="{label}"></svg>'
-    return f"\n<section>{head}<p>{_text(shown['summary'])}</p>{picture}</section>"
+    return f"\n<section>{head}<p>{as_html(shown['summary'])}</p>{picture}</section>"
 
 
 def _regions(data: dict[str, Any]) -> str:
@@ -133,7 +117,7 @@ def _regions(data: dict[str, Any]) -> str:
     lines = ["<h3>What changed</h3>", '<nav id="regions">']
     for name, numbers in named.items():
         style = f'style="--pass: var(--pass-{data["regions"][numbers[0]]["colour"]})"'
-        lines.append(f"<details{' open' * (len(numbers) < 4)}><summary {style}>{_text(name)}")
+        lines.append(f"<details{' open' * (len(numbers) < 4)}><summary {style}>{as_html(name)}")
         lines.append(f"<small>{len(numbers)} regions</small></summary>" if len(numbers) > 1 else "</summary>")
         for number in numbers:
             region = data["regions"][number]
@@ -142,7 +126,7 @@ def _regions(data: dict[str, Any]) -> str:
             amounts = f"{len(region['before'])} → {len(region['after'])}"
             lines.append(
                 f'<button type="button" data-region="{number}" aria-pressed="false" {style}>'
-                f"{_text(shortened(ends, 12, 300))}<small>{amounts} ops</small></button>"
+                f"{as_html(shortened(ends, 12, 300))}<small>{amounts} ops</small></button>"
             )
         lines.append("</details>")
     return "\n".join([*lines, "</nav>"]) + "\n"
@@ -151,7 +135,7 @@ def _regions(data: dict[str, Any]) -> str:
 def _legend(kinds: list[Family]) -> str:
     lines = ["<h3>Legend</h3>", '<div class="legend" id="legend">']
     for k, family in enumerate(kinds):
-        lines.append(f'<svg class="family-{k}" viewBox="0 0 30 18" aria-hidden="true"></svg>{_text(family.label)}')
+        lines.append(f'<svg class="family-{k}" viewBox="0 0 30 18" aria-hidden="true"></svg>{as_html(family.label)}')
     return "\n".join([*lines, "</div>"]) + "\n"
 
 
@@ -171,9 +155,3 @@ def _json(data: dict[str, Any]) -> str:
     """JSON that may stand inside a script element: no character of it can end the element or open a comment."""
     text = json.dumps(data, separators=(",", ":"))  # ASCII: everything else is escaped already
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _text(text: str) -> str:
-    """`text` for HTML; what UTF-8 or HTML cannot hold becomes the replacement character."""
-    clean = "".join("\ufffd" if (c < " " and c not in "\t\n") or "\ud800" <= c <= "\udfff" else c for c in text)
-    return escape(clean)

@@ -7,12 +7,12 @@ written; its script only reads out what lies under the pointer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
+from snnir.draw.offline import as_html, offline_page
 from snnir.draw.report_figures import ROWS, chosen, divergence, lines, raster, strip, window
 from snnir.ops import Array
 
@@ -37,7 +37,7 @@ def report_text(
     name = title or f"Is it the same network? {document.get('source', '')}"
     web = files("snnir.draw").joinpath("web")
     differing = [v for v in verdicts if v.get("first") is not None]
-    parts = [f"<h1>{_text(name)}</h1>", _input(document), _answer(verdicts, importers)]
+    parts = [f"<h1>{as_html(name)}</h1>", _input(document), _answer(verdicts, importers)]
     if verdicts:
         parts += ["<h2>Targets</h2>", _table(verdicts, traces)]
         for v in verdicts:
@@ -45,27 +45,9 @@ def report_text(
             parts.append(_section(v, traces.get(v["target"]), opened))
     if importers:
         parts += ["<h2>The frameworks' own importers</h2>", *(_importer(v, len(importers) <= OPEN) for v in importers)]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="snnir">
-<title>{_text(name)}</title>
-<style>
-{web.joinpath("report.css").read_text("utf-8")}</style>
-</head>
-<body>
-<main>
-{chr(10).join(part for part in parts if part)}
-</main>
-<script>
-{web.joinpath("report.js").read_text("utf-8")}</script>
-</body>
-</html>
-"""
+    body = "\n".join(part for part in parts if part)
+    style, script = (web.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    return offline_page(name, style, f"<main>\n{body}\n</main>", script)
 
 
 def _input(document: Mapping[str, Any]) -> str:
@@ -77,7 +59,7 @@ def _input(document: Mapping[str, Any]) -> str:
     if not given:
         return ""
     origin = {"recorded": "recorded input"}.get(given["origin"], given["origin"])
-    return f'<p class="faint">{given["steps"]:,} steps, batch {given["batch"]:,}, {_text(origin)}</p>'
+    return f'<p class="faint">{given["steps"]:,} steps, batch {given["batch"]:,}, {as_html(origin)}</p>'
 
 
 def _answer(verdicts: Sequence[Mapping[str, Any]], importers: Sequence[Mapping[str, Any]]) -> str:
@@ -102,7 +84,7 @@ def _words(v: Mapping[str, Any]) -> str:
 
 def _pill(word: str, ok: bool) -> str:
     kind, sign = ("good", "✓") if ok else ("mute", "–") if word == "not installed" else ("bad", "✗")
-    return f'<span class="pill {kind}">{sign} {_text(word)}</span>'
+    return f'<span class="pill {kind}">{sign} {as_html(word)}</span>'
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]], traces: Mapping[str, Any]) -> str:
@@ -117,8 +99,8 @@ def _table(verdicts: Sequence[Mapping[str, Any]], traces: Mapping[str, Any]) -> 
         kept = traces.get(v["target"])
         over = strip(_share(kept[1].values())) if kept and v.get("first") else ""
         rows.append(
-            f'<tr><td><a href="#{_id(v["target"])}">{_text(v["target"])}</a></td><td>{_pill(_words(v), v["ok"])}</td>'
-            f'{a}{b}<td>{over}</td>{c}{d}<td class="why">{_text(_why(v))}</td></tr>'
+            f'<tr><td><a href="#{_id(v["target"])}">{as_html(v["target"])}</a></td><td>{_pill(_words(v), v["ok"])}</td>'
+            f'{a}{b}<td>{over}</td>{c}{d}<td class="why">{as_html(_why(v))}</td></tr>'
         )
     return f'<div class="card wide"><table id="verdicts">{"".join(rows)}</table></div>'
 
@@ -140,8 +122,8 @@ def _share(places: Any) -> Array:
 
 
 def _section(v: Mapping[str, Any], kept: Any, opened: bool) -> str:
-    head = f'<span class="name">{_text(v["target"])}</span>{_pill(_words(v), v["ok"])}'
-    head += f'<span class="short">{_text(_why(v))}</span>'
+    head = f'<span class="name">{as_html(v["target"])}</span>{_pill(_words(v), v["ok"])}'
+    head += f'<span class="short">{as_html(_why(v))}</span>'
     body = [_first(v), _causes(v), _violations(v), _flips(v)]
     if kept:
         body += _figures(v, *kept)
@@ -157,7 +139,7 @@ def _first(v: Mapping[str, Any]) -> str:
         return ""
     at = f"{d['op']}{list(d['neuron'])}" if d["neuron"] else d["op"]
     return (
-        f"<p>They part at <b>{_text(at)}</b>, step {d['step']:,}, sample {d['batch']}: the target gives "
+        f"<p>They part at <b>{as_html(at)}</b>, step {d['step']:,}, sample {d['batch']}: the target gives "
         f"{d['got']:.6g}, the reference {d['expected']:.6g}.</p>"
     )
 
@@ -165,16 +147,16 @@ def _first(v: Mapping[str, Any]) -> str:
 def _causes(v: Mapping[str, Any]) -> str:
     named, partial = v.get("causes") or (), v.get("partial") or ()
     if not (named or partial):
-        return f"<p>Cause: {_text(v['cause'])}.</p>" if v.get("cause") and not v.get("violations") else ""
+        return f"<p>Cause: {as_html(v['cause'])}.</p>" if v.get("cause") and not v.get("violations") else ""
     title = "Cause" if named else "No cause explains it; these explain a part"
     rows = []
     for c in named or partial:
         at = f" at {c['where']}" if c["where"] else ""
-        same = f" <small>(on this input the same as {_text(', '.join(c['same']))})</small>" if c.get("same") else ""
+        same = f" <small>(on this input the same as {as_html(', '.join(c['same']))})</small>" if c.get("same") else ""
         rows.append(
-            f"<li><b>{_text(c['name'] + at)}</b>: it computes {_text(c['does'])}, the network means "
-            f"{_text(c['meant'])}. Explains {c['explained']:.1%} of the differences.{same}"
-            f"<br>To remove it: {_text(c['remedy'])}</li>"
+            f"<li><b>{as_html(c['name'] + at)}</b>: it computes {as_html(c['does'])}, the network means "
+            f"{as_html(c['meant'])}. Explains {c['explained']:.1%} of the differences.{same}"
+            f"<br>To remove it: {as_html(c['remedy'])}</li>"
         )
     return f"<h3>{title}</h3><ul>{''.join(rows)}</ul>"
 
@@ -182,13 +164,13 @@ def _causes(v: Mapping[str, Any]) -> str:
 def _violations(v: Mapping[str, Any]) -> str:
     rows = []
     for found in v.get("violations") or ():
-        where = f"<b>{_text(found['where'])}</b>: " if found["where"] else ""
+        where = f"<b>{as_html(found['where'])}</b>: " if found["where"] else ""
         more = "".join(
-            f"<br><small>{label} {_text(found[key])}</small>"
+            f"<br><small>{label} {as_html(found[key])}</small>"
             for key, label in (("expected", "expected"), ("hint", "help:"), ("loc", "at"))
             if found.get(key)
         )
-        rows.append(f"<li>{where}{_text(found['what'])} <code>{_text(found['rule'])}</code>{more}</li>")
+        rows.append(f"<li>{where}{as_html(found['what'])} <code>{as_html(found['rule'])}</code>{more}</li>")
     return f"<h3>Why it is refused</h3><ul>{''.join(rows)}</ul>" if rows else ""
 
 
@@ -215,7 +197,7 @@ def _figures(v: Mapping[str, Any], pairs: Pairs, places: Mapping[str, Array]) ->
     parts = bool(ever.any())
     first = int(ever.argmax()) if parts else -1
     found = ["<h3>Differences over time</h3>", _divergence(places)] if off.any() else []
-    found.append(f"<h3>{_text(op)}: reference and target on top of one another</h3>")
+    found.append(f"<h3>{as_html(op)}: reference and target on top of one another</h3>")
     if _whole(a) and _whole(b):
         rows = chosen(w, (a != 0).any(axis=0) | (b != 0).any(axis=0))
         names = [_neuron(n, shape) for n in range(a.shape[1])]
@@ -229,7 +211,7 @@ def _figures(v: Mapping[str, Any], pairs: Pairs, places: Mapping[str, Array]) ->
     said = f"element {_neuron(element, shape)}, sample {sample}; {window(steps, max(first, 0)).said}"
     key = '<div class="key"><span style="color:var(--reference)">━ reference</span>'
     found += [key + '<span style="color:var(--target)">╍ target</span></div>']
-    found += [lines(a[:, element], b[:, element], first), f"<figcaption>{_text(said)}</figcaption></figure>"]
+    found += [lines(a[:, element], b[:, element], first), f"<figcaption>{as_html(said)}</figcaption></figure>"]
     return found
 
 
@@ -242,7 +224,7 @@ def _divergence(places: Mapping[str, Array]) -> str:
     totals = {n: (int(np.count_nonzero(w)), int(w.size)) for n, w in places.items()}
     figure, said = divergence(shares, totals)
     text = "The stronger the colour, the more of an op's places differ in that step; ops in running order."
-    return f"{figure}<figcaption>{_text(f'{text} {said}')}</figcaption></figure>"
+    return f"{figure}<figcaption>{as_html(f'{text} {said}')}</figcaption></figure>"
 
 
 def _subsample(off: Array, rows: Array) -> str:
@@ -255,7 +237,7 @@ def _subsample(off: Array, rows: Array) -> str:
 def _caption(said: str, differs: bool) -> str:
     line = " Dashed: where they part." if differs else ""
     hint = '<p class="readout faint">Point at a place to read it out.</p>'
-    return f"<figcaption>{_text(said)}.{line}</figcaption>{hint}</figure>"
+    return f"<figcaption>{as_html(said)}.{line}</figcaption>{hint}</figure>"
 
 
 def _key(differs: bool) -> str:
@@ -278,16 +260,16 @@ def _neuron(index: int, shape: tuple[int, ...]) -> str:
 
 def _importer(v: Mapping[str, Any], opened: bool) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in v["versions"].items())
-    rows = [f'<p class="faint">{_text(versions)}; <code>{_text(v["call"])}</code></p>']
+    rows = [f'<p class="faint">{as_html(versions)}; <code>{as_html(v["call"])}</code></p>']
     if v["error"]:
-        rows.append(f"<p><code>{_text(v['error'])}</code></p>")
+        rows.append(f"<p><code>{as_html(v['error'])}</code></p>")
     if v["shape"]:
         rows.append(f"<p>It returns shape {list(v['shape'][1])}, the file's output has {list(v['shape'][0])}.</p>")
     elif v["places"]:
         rows.append(f"<p>{v['differing']:,} of {v['places']:,} places of the output differ.</p>")
     points = [_fault(fault) for fault in v["faults"]]
     points += [
-        f"<li>It refuses <b>{_text(r['where'])}</b> ({_text(r['kind'])}): <code>{_text(r['error'])}</code></li>"
+        f"<li>It refuses <b>{as_html(r['where'])}</b> ({as_html(r['kind'])}): <code>{as_html(r['error'])}</code></li>"
         for r in v["refused"]
     ]
     rows.append(f"<ul>{''.join(points)}</ul>" if points else "")
@@ -295,28 +277,22 @@ def _importer(v: Mapping[str, Any], opened: bool) -> str:
         share = "all" if v["explained"] == v["returned"] else f"{v['explained']:,} of"
         said = f"these faults give the importer's own output in {share} {v['returned']:,} places"
         rows.append(f"<p>Put together, {said}.</p>")
-    rows += [f'<p class="faint">Note: {_text(note)}.</p>' for note in v["notes"]]
+    rows += [f'<p class="faint">Note: {as_html(note)}.</p>' for note in v["notes"]]
     short = ", ".join(dict.fromkeys(fault["kind"] for fault in v["faults"])) or v["error"]
-    head = f'<span class="name">{_text(v["importer"])}</span>{_pill(v["verdict"], v["ok"])}'
+    head = f'<span class="name">{as_html(v["importer"])}</span>{_pill(v["verdict"], v["ok"])}'
     return (
         f'<details class="card" id="importer-{_id(v["importer"])}"{" open" if opened else ""}><summary>{head}'
-        f'<span class="short">{_text(short)}</span></summary>{"".join(rows)}</details>'
+        f'<span class="short">{as_html(short)}</span></summary>{"".join(rows)}</details>'
     )
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
     alone = "" if fault["places"] is None else f" Alone it changes {fault['places']:,} places of the output."
     return (
-        f"<li><b>{_text(fault['kind'])}</b>: {_text(fault['what'])}.{alone}"
-        f"<br><small>{_text(fault['evidence'])}</small></li>"
+        f"<li><b>{as_html(fault['kind'])}</b>: {as_html(fault['what'])}.{alone}"
+        f"<br><small>{as_html(fault['evidence'])}</small></li>"
     )
 
 
 def _id(name: str) -> str:
     return "target-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-
-
-def _text(text: Any) -> str:
-    """`text` for HTML; what UTF-8 or HTML cannot hold becomes the replacement character."""
-    clean = "".join("\ufffd" if (c < " " and c not in "\t\n") or "\ud800" <= c <= "\udfff" else c for c in str(text))
-    return escape(clean)
