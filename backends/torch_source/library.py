@@ -17,12 +17,12 @@ def _segments(path: Path) -> dict[str, tuple[str, ast.AST]]:
     return found
 
 
-PARTS = Path(__file__).with_name("parts.py")
+PARTS = [Path(__file__).with_name(name) for name in ("parts.py", "token_parts.py")]
 
 
 def with_needs(names: list[str]) -> dict[str, str]:
-    """The source of the named classes and functions of `parts.py`, and of those they use: name -> text, needs first."""
-    there = _segments(PARTS)
+    """The source of the named classes and functions of `PARTS`, and of those they use: name -> text, needs first."""
+    there = {name: segment for path in PARTS for name, segment in _segments(path).items()}
     found: dict[str, str] = {}
 
     def take(name: str) -> None:
