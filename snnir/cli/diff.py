@@ -49,9 +49,7 @@ def diff_command(a: str, b: str, dt: float | None, source_options: dict[str, Any
 
 def _read(source: str, dt: float | None, options: dict[str, Any]) -> Graph:
     if source.endswith(".nir"):
-        from snnir.nir_io import read
-
-        graph = read(source)
+        graph = _sound(source)
         if dt is not None and graph.semantics.dt is None:
             from dataclasses import replace
 
@@ -65,6 +63,22 @@ def _read(source: str, dt: float | None, options: dict[str, Any]) -> Graph:
     if not takes and not Path(source).exists():
         raise click.BadParameter(f"no such file or folder: {source}")
     return load_source(source, dt if takes else None, options if takes else {})
+
+
+def _sound(path: str) -> Graph:
+    """The file's graph; a fault of the graph in it sends to the doctor."""
+    from dataclasses import replace
+
+    from snnir.errors import CompileError
+    from snnir.nir_io import read
+
+    try:
+        return read(path)
+    except CompileError as error:
+        if any(v.rule == "nir-file" for v in error.violations):  # no such file, or none of NIR
+            raise
+        hint = f"`snnir doctor {path}` names every fault; with --fix -o NEW.nir it writes a file that can be compared"
+        raise CompileError([replace(v, hint=v.hint or hint) for v in error.violations], error.title) from error
 
 
 def _print(a: str, b: str, found: Difference) -> None:

@@ -15,7 +15,7 @@ from snnir.graph import Edge, Graph
 from snnir.nir_io import write
 from tests.cli.kit import network, said
 from tests.cli.test_documents import documented
-from tests.doctor.kit import F, put, written
+from tests.doctor.kit import F, edges, put, written
 
 MODEL = """
 import numpy as np
@@ -91,6 +91,18 @@ def test_models_artifacts_and_files_are_the_same_network(tmp_path: Path, capsys:
     for b in (tmp_path / "out", tmp_path / "model.py"):
         status, out, err = said(capsys, "diff", a, str(b))
         assert (status, out.splitlines()[0]) == (0, "equal"), err
+
+
+def test_a_file_that_cannot_be_read_sends_to_the_doctor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    broken = written(tmp_path, "dense", edges(("fc1", "n1")))
+    repair(broken, tmp_path / "new.nir")
+    status, _, err = said(capsys, "diff", str(broken), str(tmp_path / "new.nir"))
+    assert status == 1
+    assert "[edge-duplicate]" in err
+    assert f"snnir doctor {broken}" in " ".join(err.split())
 
 
 def test_a_broken_and_its_repaired_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
