@@ -34,7 +34,7 @@ from snnir.diffusion.memory import keep_freed_memory
 from snnir.diffusion.sample import Network, fresh_noise, module_denoiser, noise, sample
 from snnir.diffusion.scores import Scorer
 from snnir.diffusion.spec import DiffusionSpec, spec_of
-from snnir.diffusion.train import TrainConfig, train
+from snnir.diffusion.train import Progress, TrainConfig, train
 from snnir.graph import Graph
 from snnir.models import sdit, sdit_twin
 
@@ -66,6 +66,7 @@ VARIANTS = (
     Variant("SDiT, no Reconstruction Module", build={"reconstruction": False}),
     Variant("SDiT's twin (SiLU, no neurons)", twin=True),
     Variant("SDiT on noise, learned variance", build={"prediction": "noise", "variance": True}),
+    Variant("SDiT's spiking variant", build={"variant": "spiking"}),
 )
 
 
@@ -74,16 +75,31 @@ def trained(variant: Variant, images: Images, given: argparse.Namespace) -> tupl
     builder = sdit_twin.build if variant.twin else sdit.build
     options = {} if variant.twin else {"weights": "none"}
     graph = snnir.load(builder("small", seed=given.seed, **variant.build, **options))
-    path = given.work / f"{variant.slug}-{given.train}-{given.seed}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    folder = given.work / f"{variant.slug}-{given.train}-{given.seed}"
+    weights, clock = folder / "weights.npz", folder / "cpu_seconds.json"
+    if not weights.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        before = json.loads(clock.read_text()) if clock.exists() else 0.0
         config, start = TrainConfig(images=given.train, rate=RATE, seed=given.seed), time.process_time()
-        module = snnir.compile(graph, target="torch").module()
-        state = train(module, spec_of(graph), images.train, config, labels=images.train_labels)
-        np.savez(path, cpu_seconds=time.process_time() - start, **state)
-    state = dict(np.load(path))
-    seconds = float(state.pop("cpu_seconds"))
-    return graph.with_weights(state), seconds
+
+        def report(progress: Progress) -> None:
+            spent = before + time.process_time() - start
+            clock.write_text(json.dumps(spent))
+            sys.stderr.write(f"  {variant.name}: {progress.images} images, loss {progress.loss:.4f}, {spent:.0f} CPU-s\n")
+
+        state = train(
+            snnir.compile(graph, target="torch").module(),
+            spec_of(graph),
+            images.train,
+            config,
+            folder=folder,
+            resume=(folder / "checkpoint.safetensors").exists(),
+            every=max(1, 8000 // config.batch),
+            report=report,
+            labels=images.train_labels,
+        )
+        np.savez(weights, **state)
+    return graph.with_weights(dict(np.load(weights))), json.loads(clock.read_text())
 
 
 def drawn_images(network: Network, spec: DiffusionSpec, n: int, steps: int, guidance: float, batch: int = 100) -> Any:
