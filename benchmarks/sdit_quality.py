@@ -85,7 +85,8 @@ def trained(variant: Variant, images: Images, given: argparse.Namespace) -> tupl
         def report(progress: Progress) -> None:
             spent = before + time.process_time() - start
             clock.write_text(json.dumps(spent))
-            sys.stderr.write(f"  {variant.name}: {progress.images} images, loss {progress.loss:.4f}, {spent:.0f} CPU-s\n")
+            seen = f"{progress.images} images, loss {progress.loss:.4f}, {spent:.0f} CPU-s"
+            sys.stderr.write(f"  {variant.name}: {seen}\n")
 
         state = train(
             snnir.compile(graph, target="torch").module(),
