@@ -51,20 +51,23 @@ class PartitionArtifact:
         self,
         inputs: Mapping[str, Array],
         record: tuple[str, ...] = (),
-        chip: Literal["compiled", "float"] = "compiled",
+        chip: Literal["compiled", "float", "vendor"] = "compiled",
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Runs all parts, state at rest.
 
         Args:
             inputs: input name -> (T, B, *shape).
             record: names of ops whose values lie between parts.
-            chip: 'compiled' for the chip's integers (and the host's framework), 'float' for all parts in the
-                interpreter: the whole network's own numbers, exactly.
+            chip: 'compiled' for the chip's integers (and the host's framework), 'vendor' for the same in the chip
+                maker's software (Lava 0.10), 'float' for all parts in the interpreter: the whole network's own numbers,
+                exactly.
 
         Raises:
-            UsageError: a recorded op whose value stays inside a part.
+            UsageError: a recorded op whose value stays inside a part; a chip without such software.
+            CompileError: its software is not here.
         """
-        values = run(self.placement, inputs, in_floats if chip == "float" else self._compiled)
+        how = {"compiled": self._compiled, "vendor": self._in_vendor_software, "float": in_floats}
+        values = run(self.placement, inputs, how[chip])
         unknown = [name for name in record if name not in values]
         if unknown:
             there = ", ".join(values)
@@ -74,6 +77,9 @@ class PartitionArtifact:
 
     def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_compiled(self.results[part.name], part, inputs)
+
+    def _in_vendor_software(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return run_compiled(self.results[part.name], part, inputs, vendor=part.side == "chip")
 
     def files(self) -> Mapping[str, bytes]:
         """A folder per part, `run.py`, `placement.json`, `input.npz`, `expected.npz`, `README.md`."""
@@ -127,11 +133,20 @@ class PartitionArtifact:
         return "\n".join(lines) + "\n"
 
 
-def run_compiled(result: CompileResult, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """A compiled part, its outputs in the network's own time: what comes late is waited for."""
+def run_compiled(
+    result: CompileResult, part: Part, inputs: Mapping[str, Array], vendor: bool = False
+) -> dict[str, Array]:
+    """A compiled part, its outputs in the network's own time: what comes late is waited for.
+
+    Raises:
+        UsageError: `vendor`, and the part's artifact runs in nobody else's software.
+    """
+    runs = getattr(result.artifact, "run_vendor", None) if vendor else result.artifact.run
+    if runs is None:
+        raise UsageError(f"{part.name} runs in no software of its chip's maker here: chip='compiled' is its simulator")
     late = result.latency
     held = {n: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for n, x in inputs.items()}
-    outputs, _ = result.artifact.run(held, ())
+    outputs, _ = runs(held, ())
     lags = getattr(result.artifact, "lags", {})
     steps = len(next(iter(inputs.values())))
     return {name: x[lags.get(name, late) :][:steps] for name, x in outputs.items()}

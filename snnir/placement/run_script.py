@@ -3,6 +3,8 @@
     python run.py                       # on input.npz beside this file; says how far the chip's integers are off
     python run.py other.npz -o out.npz  # on other input; outputs (T, B, *shape) into a file
     python run.py --float               # the chip's parts in floats, on the host: the network's own numbers
+    python run.py --vendor PYTHON       # the chip's parts in Lava itself, in the Python 3.10 that has lava-nc 0.10
+    python run.py --vendor              # Xylo's parts in xylosim (pip install xylosim)
 
 It needs NumPy and the host's framework, not snnir.
 
@@ -15,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -60,31 +64,53 @@ def on_host(folder: Path, inputs: dict[str, Any], kind: str) -> dict[str, Any]:
     return {name: value.numpy() for name, value in outputs.items()}
 
 
-def on_chip(folder: Path, inputs: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A part in its chip's simulator; what comes late is waited for."""
-    return on_loihi(folder, inputs) if kind == "lava" else on_xylo(folder, inputs)
+def on_chip(folder: Path, inputs: dict[str, Any], kind: str, vendor: str | None = None) -> dict[str, Any]:
+    """A part in its chip's simulator, or in its maker's software; what comes late is waited for."""
+    return on_loihi(folder, inputs, vendor) if kind == "lava" else on_xylo(folder, inputs, vendor is not None)
 
 
-def on_loihi(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The bit-exact model of Lava's fixed_pt processes."""
+def on_loihi(folder: Path, inputs: dict[str, Any], python: str | None = None) -> dict[str, Any]:
+    """The bit-exact model of Lava's fixed_pt processes; or Lava itself, in `python`."""
     host, simulate = loaded(folder / "host.py"), loaded(folder / "simulate.py")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # where the simulator lies; it is the same in every part
     structure, spec, arrays = host.load(folder / "network.npz")
     steps = len(next(iter(inputs.values())))
-    encoded = host.encode(structure["inputs"], waiting(inputs, structure["latency"]))
+    longer = waiting(inputs, structure["latency"])
+    encoded = host.encode(structure["inputs"], longer)
     outputs = structure["outputs"]
-    numbers = host.integers(outputs, arrays, simulate.run(spec, structure, encoded))
+    traces = in_lava(folder, longer, python) if python else simulate.run(spec, structure, encoded)
+    numbers = host.integers(outputs, arrays, traces)
     found = host.decode(outputs, arrays, numbers)
     return {out["name"]: found[out["name"]][out["lag"] :][:steps] for out in outputs}
 
 
-def on_xylo(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The bit-exact model of the chip."""
+def in_lava(folder: Path, inputs: dict[str, Any], python: str) -> dict[str, dict[str, Any]]:
+    """The traces that the part's own `run.py` gives in Lava's Python: trace -> population -> (T, B, n)."""
+    with TemporaryDirectory() as name:
+        given, found = Path(name, "given.npz"), Path(name, "traces.npz")
+        np.savez(given, allow_pickle=False, **inputs)
+        command = [python, "-E", "-s", str(folder / "run.py"), str(given), "--traces", str(found)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=name)
+        except OSError as error:
+            raise ValueError(f"{python} does not run: {error.strerror}") from error
+        if done.returncode:
+            raise ValueError(f"{folder.name} in Lava: {(done.stderr.strip() or done.stdout.strip())[-2000:]}")
+        traces: dict[str, dict[str, Any]] = {"spikes": {}, "u": {}, "v": {}}
+        with np.load(found) as arrays:
+            for key in arrays.files:
+                trace, _, cell = key.partition(".")
+                traces[trace][cell] = arrays[key]
+    return traces
+
+
+def on_xylo(folder: Path, inputs: dict[str, Any], xylosim: bool = False) -> dict[str, Any]:
+    """The bit-exact model of the chip; or SynSense's own."""
     part = loaded(folder / "run.py")
     description, _, _ = part.load()
     steps = len(next(iter(inputs.values())))
-    found = part.run(part.events_of(description, waiting(inputs, description["latency"])))
+    found = part.run(part.events_of(description, waiting(inputs, description["latency"])), xylosim)
     return {out["name"]: found[out["name"]][out["lag"] :][:steps] for out in description["outputs"]}
 
 
@@ -103,7 +129,9 @@ def between(step: dict[str, Any], values: dict[str, Any]) -> Any:
     return total.reshape(-1, step["steps"], *total.shape[1:]).mean(axis=1)
 
 
-def run(plan: dict[str, Any], inputs: dict[str, Any], floats: bool = False) -> dict[str, Any]:
+def run(
+    plan: dict[str, Any], inputs: dict[str, Any], floats: bool = False, vendor: str | None = None
+) -> dict[str, Any]:
     """Every value between parts, and the outputs, (T, B, *shape) by name."""
     values = dict(inputs)
     for step in plan["steps"]:
@@ -116,7 +144,7 @@ def run(plan: dict[str, Any], inputs: dict[str, Any], floats: bool = False) -> d
         elif floats:
             found = on_host(folder / "float", given, plan["host"])
         else:
-            found = on_chip(folder, given, plan["target"])
+            found = on_chip(folder, given, plan["target"], vendor)
         values.update({op: found[end] for op, end in step["gives"].items()})
     return values
 
@@ -143,14 +171,41 @@ def compared(name: str, got: Any, expected: Any) -> str:
     return f"{name}: {said} (values up to {size:.3g})"
 
 
+def checked(options: Any, target: str) -> str:
+    """What the chip's parts run in, in words; stops where --vendor does not say it."""
+    if options.vendor is None:
+        return " in floats" if options.float else ""
+    if options.float:
+        sys.exit("--float and --vendor exclude each other: the chip's parts run in one of them")
+    if target == "lava":
+        if not options.vendor:
+            sys.exit("--vendor needs Lava's Python: run.py --vendor PYTHON, a Python 3.10 that has lava-nc 0.10.0")
+        return ", in Lava itself"
+    if options.vendor:
+        sys.exit(f"--vendor takes no Python for {target}: xylosim runs in this one")
+    try:
+        import_module("xylosim")
+    except ModuleNotFoundError:
+        sys.exit("--vendor needs xylosim: pip install xylosim")
+    return ", in xylosim"
+
+
 def main() -> None:
     """Reads input, runs the parts, prints what crosses and what comes out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", help=".npz with one array per input; default input.npz")
     parser.add_argument("-o", "--output", help=".npz to write the outputs to")
     parser.add_argument("--float", action="store_true", help="run the chip's parts in floats, on the host")
+    parser.add_argument(
+        "--vendor",
+        nargs="?",
+        const="",
+        metavar="PYTHON",
+        help="run the chip's parts in its maker's software: Lava 0.10, whose Python you name, or xylosim",
+    )
     options = parser.parse_args()
     plan = json.loads((HERE / "placement.json").read_text())
+    software = checked(options, plan["target"])
     needs = "onnxruntime" if plan["host"] == "onnx" else "torch"
     try:
         import_module(needs)
@@ -158,14 +213,14 @@ def main() -> None:
         sys.exit(f"the host's parts need {needs}: pip install {needs}")
     try:
         inputs = read(Path(options.input or HERE / "input.npz"), plan)
-        values = run(plan, inputs, options.float)
+        values = run(plan, inputs, options.float, options.vendor)
     except (OSError, ValueError) as error:
         sys.exit(f"{options.input or 'input.npz'}: {error}")
     expected = {}
     if options.input is None:
         with np.load(HERE / "expected.npz") as file:
             expected = dict(file)
-    chip = f"{plan['target']}{' in floats' if options.float else ''}"
+    chip = f"{plan['target']}{software}"
     for step in (step for step in plan["steps"] if step["kind"] == "part"):
         print(f"{step['name']} ({plan['host'] if step['side'] == 'host' else chip})")
         for name in step["gives"] if step["side"] == "chip" else ():
