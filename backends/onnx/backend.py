@@ -65,10 +65,8 @@ class OnnxArtifact:
     @property
     def report(self) -> Mapping[str, Any]:
         """Why there is no `step.onnx`, where there is none."""
-        changing = self.plan.changes_steps
-        if not changing:
-            return {}
-        return {"no step.onnx": f"{', '.join(changing)}: several steps become one, or one several"}
+        why = self.plan.no_single_step
+        return {"no step.onnx": "; ".join(why)} if why else {}
 
     @property
     def dtype(self) -> Any:
@@ -76,9 +74,9 @@ class OnnxArtifact:
         return np.float64 if self.graph.semantics.number_format == "float64" else np.float32
 
     def files(self) -> Files:
-        """`sequence.onnx`, `run.py`; and `step.onnx`, `start.npz` unless some op changes the number of steps."""
+        """`sequence.onnx`, `run.py`; and `step.onnx`, `start.npz` where a step of the input is one of the outputs."""
         makers = {"sequence.onnx": lambda: self.sequence().SerializeToString(), "run.py": RUN.encode}
-        if not self.plan.changes_steps:
+        if not self.plan.no_single_step:
             makers["step.onnx"] = lambda: self.step().SerializeToString()
             makers["start.npz"] = lambda: start_values(self.plan, self.dtype)
         return Files(makers)

@@ -19,6 +19,7 @@ from snnir.ops import (
     Input,
     Neuron,
     Op,
+    Output,
     Repeat,
     SpikingNeuron,
     TemporalMean,
@@ -101,10 +102,17 @@ class Plan:
                 found[name] = Fraction(1) if reader is None else found[reader] / _factor(graph[reader])
         return found
 
-    @property
-    def changes_steps(self) -> tuple[str, ...]:
-        """The ops that make several steps of one, or one of several: they have no form as a single step."""
-        return tuple(n for n, op in self.graph.ops.items() if isinstance(op, (Repeat, TemporalMean)))
+    @cached_property
+    def no_single_step(self) -> tuple[str, ...]:
+        """Why one step of the inputs is no step of the whole, if so: what it cannot make anything of, or too much."""
+        graph, found = self.graph, list[str]()
+        for name, op in graph.ops.items():
+            here, before = self.rate[name], self.rate[name] / _factor(op)
+            if isinstance(op, TemporalMean) and here.denominator > before.denominator:
+                found.append(f"{name} makes one value of {here.denominator} steps of the input")
+            elif isinstance(op, Output) and here.denominator == 1 and here > 1:
+                found.append(f"{name} has {here} steps for one of the input")
+        return tuple(found)
 
 
 def _factor(op: Op) -> Fraction:

@@ -257,11 +257,11 @@ class _Sequence:
         if not arriving:  # nothing comes in, but something has to say how many steps there are
             ticks = w.node("Expand", [w.weight("zero", 0.0), self._length(self.plan.rate[group.ops[0]])], "ticks")
             arriving[body.unique("tick")] = (ticks, NO_BATCH)
-        step = Step(body, self.plan, group.ops, outside=lambda name, port: inner.get((name, port)))
+        step = Step(body, self.plan, [group.ops], outside=lambda name, port: inner.get((name, port)))
         step.all()
         carried = {before: (state, step.after[before]) for before, state in step.states.items()}
         read = {n for n in group.ops if n in self.record or any(e.target not in members for e in graph.outgoing[n])}
-        shown = {n: (step.values[n], graph.shapes[n]) for n in group.ops if n in read}
+        shown = {n: (step.values[n][0], graph.shapes[n]) for n in group.ops if n in read}
         traced = {t: v for t, v in step.traces.items() if t in self.record}
         shown |= {t: (v, graph.shapes[t.rpartition(":")[0]]) for t, v in traced.items()}
         self._scan(group.ops[0], body, carried, arriving, shown, {})

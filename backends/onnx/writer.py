@@ -38,6 +38,7 @@ class Writer:
             self.taken = set(reserved)
             self.weights: dict[str, Any] = {}
             self.turned: set[str] = set()
+            self._given: set[str] = set()
             self._spelt: dict[str, list[tuple[str, Array]]] = {}
 
     # -- names and weights -------------------------------------------------------------------------------------------
@@ -80,8 +81,16 @@ class Writer:
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def node(self, kind: str, inputs: Sequence[str], name: str, own: bool = False, **attributes: Any) -> str:
-        """A node with one output, called as that; `own` says that `name` is reserved for just this value."""
-        return self.nodes_out(kind, inputs, [name if own else self.unique(name)], **attributes)[0]
+        """A node with one output, called as that.
+
+        `own` says that `name` is reserved for just this value; where it was given away, an op is written again for a
+        further inner step, and its value gets a name beside it.
+        """
+        if not own or name in self.root._given:
+            name = self.unique(name)
+        elif own:
+            self.root._given.add(name)
+        return self.nodes_out(kind, inputs, [name], **attributes)[0]
 
     def nodes_out(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Sequence[str]:
         """A node with these outputs, whose names are taken as they are."""

@@ -61,32 +61,66 @@ def test_ops_of_several_inputs() -> None:
     assert same_everywhere(joined(ops.Multiply(), ("a", "b"), ((4, 5), (4, 1)))) > 5
 
 
-def constants(changing: bool) -> Graph:
+def constants(repeat: int = 1, mean: int = 1) -> Graph:
+    """Constants into a population that takes `repeat` steps for one of the input; `mean` of them make one again."""
     nodes: dict[str, ops.Op] = {
         "input": ops.Input(shape=(3,)),
         "series": ops.Constant(value=normal(5, 3), series=True),
         "level": ops.Constant(value=np.full(3, 0.25)),
         "gain": ops.Scale(scale=np.float64(0.5)),
         "lif": LIF,
+        "repeat": ops.Repeat(steps=repeat),
+        "mean": ops.TemporalMean(steps=mean),
+        "output": ops.Output(shape=(3,)),
     }
     edges = [Edge("series", "gain"), Edge("gain", "lif"), Edge("level", "lif")]
-    if changing:
-        nodes |= {"repeat": ops.Repeat(steps=4), "mean": ops.TemporalMean(steps=2)}
-        edges += [Edge("input", "repeat"), Edge("repeat", "lif"), Edge("lif", "mean"), Edge("mean", "output")]
-    else:
-        edges += [Edge("input", "lif"), Edge("lif", "output")]
-    return Graph({**nodes, "output": ops.Output(shape=(3,))}, tuple(edges), DT).verify()
+    edges += [Edge("input", "repeat"), Edge("repeat", "lif"), Edge("lif", "mean"), Edge("mean", "output")]
+    return Graph(nodes, tuple(edges), DT).verify()
 
 
-def test_constants_and_changing_numbers_of_steps() -> None:
-    assert same_everywhere(constants(changing=False), steps=12) > 20
-    assert same_everywhere(constants(changing=True), steps=6) > 20
+@pytest.mark.parametrize(("repeat", "mean"), [(1, 1), (4, 4), (4, 2), (1, 3), (2, 6)])
+def test_constants_and_changing_numbers_of_steps(repeat: int, mean: int) -> None:
+    assert same_everywhere(constants(repeat, mean), steps=12) > 20
 
 
-def test_without_single_steps_there_is_no_step_model_and_the_report_says_why() -> None:
-    artifact = built(constants(changing=True))
+@pytest.mark.parametrize("fields", [{}, {"latency_neuron": 3}, {"reset": "delayed-value"}], ids=str)
+def test_loops_and_delays_within_a_step(fields: dict[str, Any]) -> None:
+    """Inner steps, in a cycle and out of it, begin where those of the step before ended."""
+    rng = np.random.default_rng(1)
+    nodes: dict[str, ops.Op] = {
+        "input": ops.Input(shape=(4,)),
+        "twice": ops.Repeat(steps=2),
+        "thrice": ops.Repeat(steps=3),
+        "series": ops.Constant(value=normal(40, 4), series=True),
+        "n": population("CubaLIF"),
+        "back": ops.Affine(weight=weights(rng, 4, 4, 0.3), bias=rng.normal(0.2, 0.5, 4)),
+        "delay": ops.Delay(delay=np.array([1e-3, 2e-3, 0.0, 8e-3])),
+        "out": population("LIF", v_threshold=np.full(4, 0.4)),
+        "mean": ops.TemporalMean(steps=2),
+        "last": population("LI"),
+        "third": ops.TemporalMean(steps=3),
+        "output": ops.Output(),
+    }
+    pairs = [("input", "twice"), ("twice", "thrice"), ("thrice", "n"), ("series", "n"), ("n", "back"), ("back", "n")]
+    pairs += [("n", "delay"), ("delay", "out"), ("n", "out"), ("out", "mean"), ("mean", "last"), ("last", "third")]
+    graph = Graph(nodes, tuple(Edge(*p) for p in [*pairs, ("third", "output")]), DT.with_(**fields)).verify()
+    assert "step.onnx" in built(graph).files()
+    assert same_everywhere(graph, steps=7) > 50
+
+
+@pytest.mark.parametrize(
+    ("repeat", "mean", "why"),
+    [
+        (4, 2, "output has 2 steps for one of the input"),
+        (1, 3, "mean makes one value of 3 steps of the input"),
+        (2, 6, "mean makes one value of 3 steps of the input"),
+    ],
+)
+def test_where_a_step_of_the_input_is_none_of_the_output_the_report_says_why(repeat: int, mean: int, why: str) -> None:
+    artifact = built(constants(repeat, mean))
     assert sorted(artifact.files()) == ["run.py", "sequence.onnx"]
-    assert artifact.report == {"no step.onnx": "repeat, mean: several steps become one, or one several"}
+    assert artifact.report == {"no step.onnx": why}
+    assert not built(constants(6, 6)).report
 
 
 SEMANTICS: list[dict[str, Any]] = [

@@ -59,6 +59,20 @@ def test_every_op_gives_the_interpreter_s_value(target: str, digits: tuple[sdit.
     np.testing.assert_allclose(single["output"], want, rtol=0, atol=1e-4)
 
 
+def test_a_call_is_a_step_of_step_onnx(tmp_path: Path, digits: tuple[sdit.SDiT, snnir.Graph]) -> None:
+    """Inner steps and all; membranes go on from call to call in both, as the states say that are handed on."""
+    model, graph = digits
+    given = {name: np.concatenate([v, v[:, ::-1], v]) for name, v in example(model).items()}
+    want = snnir.interpret(graph, given)
+    assert np.abs(want[0] - want[2]).max() > 1e-6  # the same input, other membranes
+    artifact = onnx_family.built(graph)
+    assert not artifact.report
+    np.testing.assert_allclose(onnx_family.by_steps(artifact, given, np.float64)["output"], want, rtol=0, atol=1e-9)
+    (tmp_path / "step.onnx").write_bytes(artifact.files()["step.onnx"])
+    again = snnir.load(tmp_path / "step.onnx")
+    np.testing.assert_allclose(snnir.interpret(again, given), want, rtol=0, atol=1e-4)
+
+
 def test_a_guided_sampling_run_is_the_same_everywhere() -> None:
     """DDIM on v from fixed noise, labels with guidance; float64, so that no spike falls on another side."""
     model = lively("digits", depth=2, width=16)
