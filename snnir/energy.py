@@ -3,13 +3,15 @@
 The counting rules are those of `snnir.cost` and, beside them, the FSDDIM authors' (`snnir.operations`). Energy is of
 arithmetic alone, on 32-bit floats in 45 nm CMOS: 4.6 pJ per MAC and 0.9 pJ per AC (Horowitz, ISSCC 2014, figure 1.1.9:
 multiplication 3.7 pJ, addition 0.9 pJ). Memory accesses, which cost more on most machines, clocks and leakage are none
-of it. Neuron updates stand apart: an addition each, and a multiplication for the leak where there was no spike.
+of it. Neuron updates stand apart: an addition each, and a multiplication for the leak where there was no spike. So do
+ops without synapses (`snnir.arithmetic`): their additions and multiplications have the same prices, and exponentials,
+divisions and roots, for which the figure has none, are counted without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import prod
 from typing import Any
@@ -17,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from snnir import ops
-from snnir.cost import Activity, measure, pace
+from snnir.activity import Activity, measure, pace
+from snnir.arithmetic import Arithmetic, others_by_op
 from snnir.graph import Graph
 from snnir.operations import AC_JOULES, MAC_JOULES, ImageCost, Operations, by_op, per_image
 from snnir.ops import Array
@@ -56,6 +59,7 @@ class OpEnergy:
         rate: mean events per element and step that it sends; None where it sends numbers, or nobody needed to know.
         operations: synaptic operations.
         updates: neurons times steps.
+        other: what it computes beside synapses and neurons.
     """
 
     name: str
@@ -63,6 +67,12 @@ class OpEnergy:
     rate: float | None
     operations: Operations
     updates: float
+    other: Arithmetic = Arithmetic()
+
+    @property
+    def priced(self) -> Operations:
+        """Synaptic operations, and what of the other ones has a price."""
+        return self.operations + priced(self.other)
 
 
 @dataclass(frozen=True)
@@ -89,11 +99,23 @@ class Energy:
         pairs = self.inference.neuron_multiplications
         return Operations(acs=self.inference.neuron_additions - pairs, macs=pairs)
 
+    @property
+    def other(self) -> Arithmetic:
+        """What ops without synapses compute per inference; in none of the sums of `inference`."""
+        return sum((row.other for row in self.rows), Arithmetic())
+
     def to_json(self) -> dict[str, Any]:
         """All figures as plain JSON data; energies in joules."""
         whole = {"ours": self.inference.ours, "paper": self.inference.papers, "neurons": self.neurons}
         rows = [
-            {"name": r.name, "kind": r.kind, "rate": r.rate, "updates": r.updates, **_figures(r.operations)}
+            {
+                "name": r.name,
+                "kind": r.kind,
+                "rate": r.rate,
+                "updates": r.updates,
+                **_figures(r.operations),
+                "other": _other(r.other),
+            }
             for r in self.rows
         ]
         updates = self.inference.neuron_additions
@@ -103,16 +125,30 @@ class Energy:
             "steps": self.steps,
             "rate": self.rate,
             "ops": rows,
-            "per_inference": {"updates": updates, **{name: _figures(o) for name, o in whole.items()}},
+            "per_inference": {
+                "updates": updates,
+                **{name: _figures(o) for name, o in whole.items()},
+                "other": _other(self.other),
+            },
         }
         if self.calls is not None:
             image = {name: _figures(o.times(self.calls)) for name, o in whole.items()}
-            found["per_image"] = {"calls": self.calls, "updates": updates * self.calls, **image}
+            other = _other(self.other.times(self.calls))
+            found["per_image"] = {"calls": self.calls, "updates": updates * self.calls, **image, "other": other}
         return found
 
 
 def _figures(operations: Operations) -> dict[str, float]:
     return {"acs": operations.acs, "macs": operations.macs, "joules": operations.joules}
+
+
+def priced(other: Arithmetic) -> Operations:
+    """The additions and multiplications."""
+    return Operations(other.acs, other.macs)
+
+
+def _other(found: Arithmetic) -> dict[str, float]:
+    return {**asdict(found), "joules": priced(found).joules}
 
 
 def energy(graph: Graph, run: Activities) -> Energy:
@@ -126,6 +162,7 @@ def energy(graph: Graph, run: Activities) -> Energy:
         CompileError: shapes do not fit, or a Delay's time step is unknown.
     """
     shapes, paces, sent = graph.shapes, pace(graph), run.activity
+    others = others_by_op(graph, sent)
     rows = tuple(
         OpEnergy(
             name,
@@ -133,6 +170,7 @@ def energy(graph: Graph, run: Activities) -> Energy:
             float(np.mean(sent.rate[name])) if name in sent.rate and name in sent.events else None,
             found.times(run.steps),
             float(prod(shapes[name]) * run.steps * paces[name]) if isinstance(graph[name], ops.Neuron) else 0.0,
+            others[name].times(run.steps),
         )
         for name, found in by_op(graph, sent).items()
     )
@@ -142,7 +180,7 @@ def energy(graph: Graph, run: Activities) -> Energy:
 
 
 def recorded(graph: Graph, x: Mapping[str, Array], calls: int | None = None, run: Run | None = None) -> Activities:
-    """What ops send on given input (T, B, *shape) by input name; run: as in `snnir.cost.measure`.
+    """What ops send on given input (T, B, *shape) by input name; run: as in `snnir.activity.measure`.
 
     Raises:
         CompileError: x does not fit, or the time step is unknown.
@@ -162,7 +200,7 @@ def made_up(
             over all noise levels) are run.
         steps: of the stimuli; a denoising network's are its own.
         seed: of stimuli or noise.
-        run: as in `snnir.cost.measure`.
+        run: as in `snnir.activity.measure`.
 
     Raises:
         CompileError: the graph cannot run, or its metadata does not describe it.

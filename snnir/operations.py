@@ -23,9 +23,11 @@ from math import prod
 import numpy as np
 
 from snnir import ops
-from snnir.cost import Activity, arrivals, bound, fan_out, pace
+from snnir.activity import Activity, bound, pace
+from snnir.cost import arrivals
 from snnir.graph import Graph
 from snnir.ops import Array, Op, Shape
+from snnir.synapses import fan_out
 
 MAC_JOULES, AC_JOULES = 4.6e-12, 0.9e-12
 WEIGHTED = (ops.Linear, ops.Conv)
@@ -82,7 +84,7 @@ def per_image(graph: Graph, steps: int, activity: Activity) -> ImageCost:
     Args:
         graph: a sound graph; for a whole image an unrolled sampler.
         steps: SNN steps; those of a call, which all calls of an unrolled sampler share.
-        activity: what its ops send: measured (`snnir.cost.measure`), or `assumed`.
+        activity: what its ops send: measured (`snnir.activity.measure`), or `assumed`.
 
     Raises:
         CompileError: shapes do not fit.

@@ -22,7 +22,8 @@ FLOORS = (
     {"kernels"},
     {"networks"},
     {"diffusion"},
-    {"pipeline", "passes", "cost", "operations", "energy", "draw", "verify_passes", "projections", "lags"},
+    {"synapses", "activity", "arithmetic", "cost", "operations", "energy"}
+    | {"pipeline", "passes", "draw", "verify_passes", "projections", "lags"},
     {"doctor", "diff"},
     {"target", "rules"},
     {"nn"},

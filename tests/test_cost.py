@@ -10,11 +10,13 @@ import pytest
 
 import snnir
 from snnir import ops
-from snnir.cost import cost, fan_out, measure
+from snnir.activity import measure
+from snnir.cost import cost
 from snnir.errors import CompileError
 from snnir.graph import Edge, Graph, chain
 from snnir.interpreter.stateless import STATELESS
 from snnir.semantics import Semantics
+from snnir.synapses import fan_out
 
 DT = 1e-3
 RNG = np.random.default_rng(0)
@@ -211,7 +213,7 @@ def test_json_has_every_figure() -> None:
     data = cost(recurrent()).to_json()
     assert data["measured"] is False
     assert set(data["totals"]) == {
-        "parameters", "neurons", "synapses", "acs", "macs", "weight_bytes", "state_bytes",
+        "parameters", "neurons", "synapses", "acs", "macs", "weight_bytes", "state_bytes", "other",
     }  # fmt: skip
     assert [row["name"] for row in data["rows"]] == list(recurrent().ops)
     assert sum(row["synapses"] for row in data["rows"]) == data["totals"]["synapses"]

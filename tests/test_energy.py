@@ -7,7 +7,8 @@ import pytest
 
 import snnir
 from snnir import ops
-from snnir.cost import cost, measure
+from snnir.activity import measure
+from snnir.cost import cost
 from snnir.diffusion.sample import noise, sample
 from snnir.diffusion.spec import spec_of
 from snnir.energy import MEASURED_CALLS, MEASURED_IMAGES, energy, made_up, recorded

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from snnir.backends.sanafe.chip import CORES, NEURONS, NEURONS_PER_CORE, SYNAPSES
-from snnir.cost import cost, fan_out
+from snnir.cost import cost
 from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.ops import Array, Conv, ConvTranspose2d, Neuron, Pool2d, Repeat, TemporalMean
 from snnir.projections import Network, Projection, Reading, read_network
+from snnir.synapses import fan_out
 
 READING = Reading("sanafe", neurons=(Neuron,), room=f"{CORES} cores of {NEURONS_PER_CORE} neurons")
 TITLE = "SANA-FE's Loihi model cannot take this network"

@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import snnir
+from snnir.activity import measure
 from snnir.compiler import save_all
-from snnir.cost import cost, measure
+from snnir.cost import cost
 
 TARGETS = ("xylo-audio3", "norse", "snntorch", "torch", "nir")
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snnir.cli.common import progress
@@ -96,6 +96,7 @@ def print_energy(found: Energy, loihi: OnLoihi, asked: Asked, out: Console) -> N
     """The tables."""
     from rich.text import Text
 
+    from snnir.arithmetic import in_words
     from snnir.cli.show import cells, count, table
     from snnir.energy import SOURCE
     from snnir.operations import AC_JOULES, MAC_JOULES
@@ -103,20 +104,24 @@ def print_energy(found: Energy, loihi: OnLoihi, asked: Asked, out: Console) -> N
     where = "" if asked.target is None else f", run by {asked.target}"
     unit = "inference" if found.calls in (None, 1) else "denoising call"
     out.print(Text(f"\nper {unit}, counted over {found.origin}{where}"), style="bold")
-    numbers = ("spikes/step", "AC", "MAC", "updates", "energy", "share")
+    special = ("exp, /, √",) if found.other.special else ()
+    numbers = ("spikes/step", "AC", "MAC", *special, "updates", "energy", "share")
     listing = table("op", "kind", *numbers, right=numbers)
-    total = found.inference.ours.joules
+    total = sum(row.priced.joules for row in found.rows)
     for row in found.rows:
-        o = row.operations
-        if not (o.acs or o.macs or row.updates):
+        o, more = row.priced, row.other.special
+        if not (o.acs or o.macs or more or row.updates):
             continue
         share = f"{o.joules / total:.1%}" if o.joules and total else ""
         rate = f"{row.rate:.3f}" if row.rate is not None and row.updates else ""
-        amounts = (count(round(n)) if n else "" for n in (o.acs, o.macs, row.updates))
+        amounts = (count(round(n)) if n else "" for n in (o.acs, o.macs, *((more,) if special else ()), row.updates))
         listing.add_row(*cells(row.name, row.kind, rate, *amounts, joules(o.joules) if o.joules else "", share))
     out.print(listing)
     out.print()
     out.print(_totals(found, unit))
+    if found.other.special:
+        unpriced = replace(found.other, acs=0.0, macs=0.0)
+        out.print(Text(f"without a price: {in_words(unpriced, lambda n: count(round(n)))} per {unit}"))
     if found.rate is not None:
         made_up = found.calls is None and not found.origin.startswith("recorded")
         hint = ": hardly any on made-up input, --input takes recorded one" if made_up and found.rate < 0.01 else ""
@@ -163,15 +168,19 @@ def _print_loihi(found: Energy, loihi: OnLoihi, unit: str, out: Console) -> None
 
 def _totals(found: Energy, unit: str) -> Any:
     from snnir.cli.show import cells, count, table
+    from snnir.energy import priced
 
     image = () if found.calls in (None, 1) else (f"per image ({found.calls} calls)",)
     numbers = ("AC", "MAC", f"per {unit}", *image)
     listing = table("in total", *numbers, right=numbers)
-    for name, o in (
+    rows = [
         ("synaptic operations", found.inference.ours),
         ("as the authors of FSDDIM count", found.inference.papers),
         ("neuron updates (in neither)", found.neurons),
-    ):
+    ]
+    if found.other:
+        rows.append(("ops without synapses (in neither)", priced(found.other)))
+    for name, o in rows:
         whole = [joules(o.joules * found.calls)] if image and found.calls is not None else []
         listing.add_row(*cells(name, count(round(o.acs)), count(round(o.macs)), joules(o.joules), *whole))
     return listing

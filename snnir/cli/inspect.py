@@ -67,12 +67,14 @@ def inspect_command(
     """Show the ops, shapes, parameters, synapses, synaptic operations and memory of SRC.
 
     Synaptic operations are per step: accumulates (AC) where spikes arrive, multiply-accumulates (MAC) where other
-    numbers do. Without --input every neuron counts as one spike per step, an upper bound.
+    numbers do. Norms, gates, products and other ops without synapses are counted apart: docs/energy.md. Without --input
+    every neuron counts as one spike per step, an upper bound.
 
     --energy runs the network, on --input or on made-up input (a denoising network samples images), and gives per
     inference, and per image, what every op takes: docs/energy.md.
     """
-    from snnir.cost import cost, measure
+    from snnir.activity import measure
+    from snnir.cost import cost
 
     if not energy:
         _only_with_energy(target=target, calls=calls, steps=steps, seed=seed, sanafe=sanafe)
@@ -158,18 +160,23 @@ def _document(source: str, graph: Graph, found: Cost) -> dict[str, Any]:
 def _print(source: str, graph: Graph, found: Cost) -> None:
     from rich.text import Text
 
+    from snnir.arithmetic import in_words
     from snnir.cli.show import cells, console, count, size, table
     from snnir.draw.view import shape_text
 
     out = console()
     out.print(Text(_heading(source, graph)))
     operations = "ops/step" if found.measured else "ops/step (bound)"
-    numbers = ("parameters", "neurons", "synapses", operations, *(("rate",) if found.measured else ()), "memory")
+    special = ("exp, /, √",) if found.other.special else ()
+    rates = ("rate",) if found.measured else ()
+    numbers = ("parameters", "neurons", "synapses", operations, *special, *rates, "memory")
     listing = table("op", "kind", "shape", *numbers, right=numbers)
     for row in found.rows:
-        kind = "" if not row.acs + row.macs else " MAC" if not row.acs else " AC" if not row.macs else " mixed"
+        acs, macs = row.acs + row.other.acs, row.macs + row.other.macs
+        kind = "" if not acs + macs else " MAC" if not acs else " AC" if not macs else " mixed"
         rate = () if not found.measured else ("" if row.rate is None else f"{row.rate:.3g}",)
-        work = count(row.acs + row.macs) + kind if row.synapses else ""
+        work = count(acs + macs) + kind if row.synapses or acs + macs else ""
+        more = (count(row.other.special) if row.other.special else "",) if special else ()
         memory = row.weight_bytes + row.state_bytes
         listing.add_row(
             *cells(
@@ -178,6 +185,7 @@ def _print(source: str, graph: Graph, found: Cost) -> None:
                 shape_text(row.shape),
                 *(count(n) if n else "" for n in (row.parameters, row.neurons, row.synapses)),
                 work,
+                *more,
                 *rate,
                 size(memory) if memory else "",
             )
@@ -188,8 +196,10 @@ def _print(source: str, graph: Graph, found: Cost) -> None:
         f"{count(found.parameters)} parameters ({size(found.weight_bytes)}), {count(found.neurons)} neurons "
         f"({size(found.state_bytes)} of state per batch element), {count(found.synapses)} synapses",
         f"synaptic operations per step: {count(found.acs)} AC + {count(found.macs)} MAC{bound}",
+        f"ops without synapses, per step: {in_words(found.other, count)}" if found.other else "",
     ):
-        out.print(Text(line))
+        if line:
+            out.print(Text(line))
     for crossing in _between_calls(graph).values():
         senders = len(crossing["numbers"])
         what = "all of them spikes" if not senders else f"{senders} of their senders send numbers"

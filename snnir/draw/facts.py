@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from snnir.arithmetic import in_words
 from snnir.cost import Cost, Row, cost
 from snnir.draw.nest import Container, containers
 from snnir.draw.placed import BOLD, BOX_HEIGHT, LINE_SIZE, MAX_TEXT, NAME_SIZE, box_size, shortened, text_width
@@ -123,6 +124,7 @@ def _cost_facts(row: Row | None) -> list[list[str]]:
     facts += [["synapses", f"{row.synapses:,}"]] if row.synapses else []
     work = [f"{amount(n)} {unit}" for n, unit in ((row.acs, "AC"), (row.macs, "MAC")) if n]
     facts += [["per step", f"at most {' + '.join(work)}"]] if work else []
+    facts += [["per step", in_words(row.other, amount)]] if row.other else []
     memory = [f"{amount(n)}B {what}" for n, what in ((row.weight_bytes, "weights"), (row.state_bytes, "state")) if n]
     return facts + ([["memory", ", ".join(memory)]] if memory else [])
 

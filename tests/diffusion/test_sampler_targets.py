@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import snnir
-from snnir.cost import measure
+from snnir.activity import measure
 from snnir.diffusion.unrolled import counted_crossing, crossing, crossing_faults
 from snnir.operations import AC_JOULES, MAC_JOULES, Operations, assumed, paper_rule, per_image
 from snnir.ops import Affine, Conv2d
