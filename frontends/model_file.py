@@ -26,7 +26,10 @@ from snnir.graph import Graph
 from snnir.ops import Loc
 from snnir.semantics import Semantics
 
-EXTRAS = ("torch", "norse", "snntorch", "rockpool", "xylosim", "samna", "nir")
+EXTRAS = {
+    **{name: name for name in ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpool", "nir")},
+    "xylosim": "xylo",
+}
 _TRACER_OPTIONS = ("input_shape", "example_input")
 _numbers = count()
 
@@ -131,7 +134,7 @@ def _blaming(file: Path, doing: str) -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError):
             missing = (error.name or "").partition(".")[0]
             if missing in EXTRAS:
-                raise MissingPackageError(missing, _extra(missing), _short(file)) from None
+                raise MissingPackageError(missing, EXTRAS[missing], _short(file)) from None
         text = (str(error).strip().splitlines() or [""])[0]
         what = f"{doing} raises {type(error).__name__}" + (f": {text}" if text else "")
         place, deeper = _guilty_line(file, error)
@@ -147,10 +150,6 @@ def _guilty_line(file: Path, error: BaseException) -> tuple[str, str]:
     guilty, last = (own or frames)[-1], frames[-1]
     deeper = "" if guilty is last else f"raised by {last.name}() at {last.filename}:{last.lineno}"
     return f"{_short(Path(guilty.filename))}:{guilty.lineno}", deeper
-
-
-def _extra(package: str) -> str:
-    return {"xylosim": "xylo", "samna": "xylo", "nir": "norse"}.get(package, package)
 
 
 def _find(file: Path, namespace: ModuleType, name: str, options: dict[str, Any]) -> tuple[Any, str]:

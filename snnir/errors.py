@@ -68,8 +68,16 @@ class UsageError(SnnirError):
     """The call itself is wrong: an unknown target, pass or option (exit status 2)."""
 
 
-WITHOUT_REQUIREMENTS = ("norse", "sinabs", "spikingjelly")
-"""Packages whose extras hold what they import, not them: they ask for more, which can replace a build of PyTorch."""
+WITHOUT_REQUIREMENTS = {"norse": "1.1.0", "sinabs": "3.1.3", "spikingjelly": "2.0.0"}
+"""Packages whose extras of the same name hold what they import, not them: what they ask for can replace a build of
+PyTorch (torchvision) or of nir. The versions are the tested ones."""
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra of snnir stands for, and leaves the PyTorch that is there as it is."""
+    command = f"pip install 'snnir[{extra}]'"
+    version = WITHOUT_REQUIREMENTS.get(extra)
+    return command if version is None else f"{command} && pip install --no-deps {extra}=={version}"
 
 
 class MissingPackageError(SnnirError):
@@ -78,8 +86,7 @@ class MissingPackageError(SnnirError):
     def __init__(self, package: str, extra: str, why: str) -> None:
         self.package = package
         self.extra = extra
-        itself = f", then pip install --no-deps {package}" if package in WITHOUT_REQUIREMENTS else ""
-        super().__init__(f"{why} needs the package {package!r}: pip install 'snnir[{extra}]'{itself}")
+        super().__init__(f"{why} needs the package {package!r}: {install_command(extra)}")
 
 
 def fail(rule: str, what: str, **fields: str) -> CompileError:

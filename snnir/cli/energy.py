@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snnir.cli.common import progress
+from snnir.errors import install_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from snnir.graph import Graph
     from snnir.ops import Array
 
-MISSING = "not installed (GPL-3.0, a program of its own): pip install 'snnir[sanafe]', or SNNIR_SANAFE_PYTHON"
+MISSING = f"not installed (GPL-3.0, a program of its own): {install_command('sanafe')}, or SNNIR_SANAFE_PYTHON"
 
 
 @dataclass(frozen=True)

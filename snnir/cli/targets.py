@@ -62,6 +62,7 @@ def _set_up(name: str | None, folder: str, python: str | None) -> None:
 
 
 def _describe(target: Target) -> dict[str, Any]:
+    from snnir.errors import install_command
     from snnir.registry import environment, installed
 
     own = environment(target.name)
@@ -71,6 +72,7 @@ def _describe(target: Target) -> dict[str, Any]:
         "package": target.package,
         "extra": target.extra,
         "installed": installed(target),
+        "install": None if target.extra is None else install_command(target.extra),
         "environment": None if own is None else own.state(),
         "ops": sorted(op.__name__ for op in target.ops),
         "semantics": target.semantics.to_json(),
@@ -146,17 +148,24 @@ def _print_list(found: list[Target]) -> None:
     from rich.text import Text
 
     from snnir.cli.show import cells, console, table
+    from snnir.errors import install_command
     from snnir.registry import installed
 
+    missing: list[str] = []
     listing = table("target", "what it is", "ops", "rules", "runs here", right=("ops", "rules"))
     for target in found:
         if installed(target):
             state = Text("yes" if target.package is None else f"yes ({target.package})", style="green")
         else:
-            state = Text(f"pip install 'snnir[{target.extra}]'", style="yellow")
+            state = Text("missing", style="yellow")
+            missing.append(install_command(target.extra or target.name))
         listing.add_row(*cells(target.name, target.title, len(target.ops), len(target.rules), state))
-    listing.columns[-1].no_wrap = True  # a command to copy stays in one line
-    console().print(listing)
+    out = console()
+    out.print(listing)
+    if missing:
+        out.print(Text("\nWhat is missing is installed by"))
+    for command in dict.fromkeys(missing):
+        out.print(Text(f"  {command}", style="yellow"), soft_wrap=True)  # a command to copy stays in one line
 
 
 _OTHERWISE = {True: "is followed, converted, or judged by a design rule", False: "is refused"}
@@ -169,11 +178,11 @@ def _print_one(data: dict[str, Any]) -> None:
 
     package = "runs without other packages"
     if data["package"]:
-        state = "installed" if data["installed"] else f"missing: pip install 'snnir[{data['extra']}]'"
+        state = "installed" if data["installed"] else f"missing: {data['install']}"
         package = f"runs with {data['package']} ({state})"
     out = console()
     out.print(Text(f"{data['name']}: {data['title']}", style="bold"))
-    out.print(Text(package))
+    out.print(Text(package), soft_wrap=True)
     if data["environment"]:
         out.print(Text(data["environment"]["says"]))
     out.print(Text())

@@ -55,8 +55,7 @@ class Importer:
         """
         for package in (self.name, *self.packages, "torch"):
             if find_spec(package) is None:
-                extra = "norse" if package in self.packages else "torch" if package == "torch" else self.name
-                raise MissingPackageError(package, extra, f"{self.title}'s own importer")
+                raise MissingPackageError(package, self.name, f"{self.title}'s own importer")
 
 
 IMPORTERS: dict[str, Importer] = {

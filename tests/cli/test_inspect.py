@@ -121,7 +121,8 @@ def test_targets_come_from_the_tables(capsys: pytest.CaptureFixture[str]) -> Non
     assert (chip["installed"], found["fake-gone"]["installed"]) == (True, False)
     assert all(rule["doc"] for each in found.values() for rule in each["rules"])  # every rule says what it is
     status, out, _ = said(capsys, "targets")
-    assert "pip install 'snnir[fake]'" in out
+    assert "\nWhat is missing is installed by\n  pip install 'snnir[fake]'\n" in out
+    assert (chip["install"], found["fake-gone"]["install"]) == (None, "pip install 'snnir[fake]'")
     status, out, _ = said(capsys, "targets", "fake-chip")
     assert "fake-chip: a chip of cardboard" in out
     assert "at-most-two-outputs" in out
