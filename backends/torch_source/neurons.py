@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call, fitted, parameter
+from snnir.errors import CompileError, Violation
+from snnir.graph import Graph
 from snnir.ops import CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
@@ -82,6 +84,28 @@ def surrogate(op: Op) -> Surrogate | None:
         return None
     parameter = op.metadata.get("surrogate_param")
     return Surrogate(str(kind), float(_DEFAULTS[kind] if parameter is None else parameter))
+
+
+def check_surrogates(graph: Graph) -> None:
+    """Training an emitted module of `graph` follows the gradients that its author chose.
+
+    Raises:
+        CompileError: a surrogate that emitted modules do not have; they would take their default without a word.
+    """
+    faults = [
+        Violation(
+            "surrogate-unknown",
+            f"learns by the surrogate {kind}, which emitted modules do not have",
+            where=name,
+            loc=str(op.loc or ""),
+            expected=f"one of {', '.join(_DEFAULTS)}, or none named for a target's own",
+            hint="train the module itself in PyTorch, and load it with its weights",
+        )
+        for name, op in graph.ops.items()
+        if (kind := op.metadata.get("surrogate")) is not None and kind not in _DEFAULTS
+    ]
+    if faults:
+        raise CompileError(faults)
 
 
 def detach_reset(op: Op) -> bool | None:

@@ -101,6 +101,7 @@ def train_command(
     """
     import torch
 
+    from snnir.backends.torch_source.neurons import check_surrogates
     from snnir.cli.show import print_json
     from snnir.compiler import compile as compile_graph
     from snnir.diffusion import checkpoint
@@ -127,6 +128,7 @@ def train_command(
     folder = Path(output)
     _check_folder(folder, resume)
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
+    check_surrogates(graph)
     spec = spec_of(graph)
     with progress(f"reading {data}"):
         channels, *size = spec.image if Path(data).is_dir() else (None,)

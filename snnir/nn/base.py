@@ -64,15 +64,17 @@ class Neuron(nn.Module):
         return self.op_type(**fields, metadata=self.learning())
 
     def learning(self) -> dict[str, Any]:
-        """How the layer learns, as metadata of an op; empty where it does not spike or the surrogate is its own."""
-        if self.firing is None or not self.firing.surrogate.kernel:
+        """How the layer learns, as metadata of an op; empty where it does not spike.
+
+        A surrogate of your own is there by its class alone, which no target knows: `snnir train` refuses it.
+        """
+        if self.firing is None:
             return {}
-        (parameter,) = astuple(self.firing.surrogate)
-        return {
-            "surrogate": self.firing.surrogate.kernel,
-            "surrogate_param": float(parameter),
-            "detach_reset": self.firing.detach_reset,
-        }
+        surrogate, said = self.firing.surrogate, {"detach_reset": self.firing.detach_reset}
+        if not surrogate.kernel:
+            return {"surrogate": type(surrogate).__name__, **said}
+        (parameter,) = astuple(surrogate)
+        return {"surrogate": surrogate.kernel, "surrogate_param": float(parameter), **said}
 
     def coefficients(self, like: Tensor) -> Coefficients:
         """The recurrence of one step in the dtype of `like`.

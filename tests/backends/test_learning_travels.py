@@ -7,6 +7,8 @@ import torch
 
 import snnir
 from snnir import nn
+from snnir.backends.torch_source.neurons import check_surrogates
+from snnir.errors import CompileError
 
 SURROGATES = [nn.Triangle(0.5), nn.ATan(3.0), nn.FastSigmoid(2.0)]
 
@@ -42,3 +44,20 @@ def test_gradients_are_the_model_s(target: str, reset: str, detach: bool, surrog
     got = emitted.fc.weight.grad
     got = got.T if target == "rockpool" else got  # its weights are (in, out)
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5 if target == "rockpool" else 1e-8)
+
+
+class Steep(nn.Surrogate):
+    """A derivative that no target knows."""
+
+    def derivative(self, u: torch.Tensor) -> torch.Tensor:
+        return (u.abs() < 0.1).to(u.dtype) * 5
+
+
+def test_a_surrogate_of_one_s_own_is_not_replaced_without_a_word() -> None:
+    """It was: an emitted module learned by its default, atan, whatever the model said."""
+    check_surrogates(snnir.load(Net(nn.ATan(3.0), "value", True)))
+    graph = snnir.load(Net(Steep(), "value", False))
+    assert graph["lif"].metadata["detach_reset"] is False
+    with pytest.raises(CompileError, match=r"\[surrogate-unknown\] lif: learns by the surrogate Steep") as caught:
+        check_surrogates(graph)
+    assert "train the module itself" in str(caught.value)
