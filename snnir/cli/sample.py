@@ -33,7 +33,7 @@ TORCH_TARGETS = ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpo
 @click.option(
     "-t",
     "--target",
-    type=click.Choice([*TORCH_TARGETS, "lava", "xylo-audio3", "interpreter"]),
+    type=click.Choice([*TORCH_TARGETS, "onnx", "lava", "xylo-audio3", "interpreter"]),
     default="torch",
     show_default=True,
     help="What runs the network: what is emitted for a target (a chip: its simulator), or the reference.",
@@ -105,6 +105,8 @@ def sample_command(
         raise click.BadParameter(f"{output}: expected .png or .npz", param_hint="-o")
     if Path(output).exists() and not force:
         raise fail("output-exists", "exists already", where=output, hint="choose another name, or --force")
+    if not Path(output).parent.is_dir():  # said before an hour of drawing, not after it
+        raise fail("output-unwritable", f"there is no folder {Path(output).parent}", where=output, hint="make it first")
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
     begun = time.perf_counter()
     by_host = "host" in graph.metadata.get("diffusion", {})
@@ -160,7 +162,7 @@ def _in_currents(graph: Graph, target: str, wanted: _Wanted) -> tuple[Array, int
     from snnir.diffusion.spec import check_inputs, spec_of
 
     spec = spec_of(graph)
-    if target not in (*TORCH_TARGETS, "lava", "interpreter"):
+    if target not in (*TORCH_TARGETS, "onnx", "lava", "interpreter"):
         raise click.BadParameter(f"{target} takes events, and this network takes currents", param_hint="--target")
     sampler = wanted.sampler or usual_sampler(spec)
     steps = wanted.steps or min(50 if sampler == "ddim" else 250, spec.timesteps)
@@ -212,7 +214,7 @@ def _denoiser(graph: Graph, target: str) -> Network:
         return graph_denoiser(graph)
     from snnir.compiler import compile as compile_graph
 
-    if target == "lava":
+    if target in ("onnx", "lava"):
         from snnir.diffusion.spec import spec_of
 
         return compiled_denoiser(compile_graph(graph, target), spec_of(graph))

@@ -15,7 +15,7 @@ import numpy as np
 
 from snnir.diffusion.ancestral import Fresh, ancestral_currents
 from snnir.diffusion.spec import DiffusionSpec, fold_pixels, spec_of, unfold_pixels
-from snnir.errors import UsageError
+from snnir.errors import UsageError, fail
 from snnir.graph import Graph
 from snnir.interpreter import interpret
 from snnir.ops import Array
@@ -89,6 +89,7 @@ def sample(
 
     Raises:
         UsageError: the noise has another shape than the network's images; more steps than the schedule has.
+        CompileError: the network, or what becomes of the image, is no longer finite.
     """
     if start.ndim != 4 or start.shape[1:] != spec.image:
         raise UsageError(f"the noise is {list(start.shape)}, expected (n, {', '.join(map(str, spec.image))})")
@@ -98,6 +99,7 @@ def sample(
         x = ancestral_currents(given, spec, start, steps, fresh, clip)
     else:
         x = _ddim_currents(given, spec, start, steps, clip)
+    _finite(x, "the images after the last step")
     images = unfold_pixels(x.mean(axis=0), spec.fold)
     return Sampled(np.clip(images, -1, 1), x)
 
@@ -105,7 +107,15 @@ def sample(
 def _called(denoise: Denoiser, spec: DiffusionSpec, x: Array, t: int) -> Array:
     """The network at a time."""
     embedded = spec.embed(np.full(1, t)).astype(x.dtype)
-    return denoise(x, np.broadcast_to(embedded, (*x.shape[:2], spec.time_size)))
+    y = denoise(x, np.broadcast_to(embedded, (*x.shape[:2], spec.time_size)))
+    _finite(y, f"what the network gives at time {t}")
+    return y
+
+
+def _finite(values: Array, where: str) -> None:
+    if not np.isfinite(values).all():
+        what, hint = "holds values that are not finite", "smaller guidance, or weights of another training run"
+        raise fail("sampling-diverged", what, where=where, expected="finite numbers", hint=hint)
 
 
 def _ddim_currents(
@@ -152,7 +162,7 @@ def module_denoiser(module: Any) -> Network:
 
 
 def compiled_denoiser(result: Any, spec: DiffusionSpec) -> Network:
-    """A network compiled for a chip (a `snnir.CompileResult`) as a `Network`, in the chip's simulator.
+    """A compiled network (a `snnir.CompileResult`) as a `Network`: in ONNX Runtime, or in a chip's simulator.
 
     A call runs as many steps longer as outputs come late, with nothing on the inputs.
     """

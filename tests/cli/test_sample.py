@@ -22,8 +22,9 @@ def test_targets_draw_the_same_digits(tmp_path):
     images = drawn(tmp_path, "--preset", "digits", "-n", "3", "--steps", "5", "--batch", "2")
     assert images.shape == (3, 1, 8, 8)
     assert images.std() > 0.3
-    same = drawn(tmp_path, "--preset", "digits", "-n", "3", "--steps", "5", "-t", "interpreter")
-    assert np.median(np.abs(images - same)) < 1e-5  # a spike that flips by rounding may move a few pixels
+    for target in ("interpreter", "onnx"):
+        same = drawn(tmp_path, "--preset", "digits", "-n", "3", "--steps", "5", "-t", target)
+        assert np.median(np.abs(images - same)) < 1e-5  # a spike that flips by rounding may move a few pixels
 
 
 def test_chip_draws_what_the_network_draws(tmp_path):
@@ -55,4 +56,20 @@ def test_refusals(tmp_path, capsys, options, status, said):
     path = tmp_path / "grid.png"
     assert run(["sample", MODEL, "-o", str(path), *options]) == status
     assert said in " ".join(capsys.readouterr().err.split())
+    assert not path.exists()
+
+
+def test_a_folder_that_is_missing_is_said_before_drawing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("snnir.cli.sample.load_source", lambda *_: pytest.fail("was loaded first"))
+    assert run(["sample", MODEL, "--preset", "digits", "-o", str(tmp_path / "none" / "grid.png")]) == 1
+    assert "there is no folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_are_no_numbers_are_not_written(tmp_path, capsys):
+    """Guidance that overflows: beyond float32 at once in the first call."""
+    model, path = str(Path(MODEL).with_name("sdit.py")), tmp_path / "grid.png"
+    with np.errstate(all="ignore"):
+        options = ("--preset", "digits", "--weights", "none", "--guidance", "1e300", "-n", "2", "--steps", "2")
+        assert run(["sample", model, "-o", str(path), *options]) == 1
+    assert "sampling-diverged" in capsys.readouterr().err
     assert not path.exists()
