@@ -25,7 +25,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FAMILIES", "MAX_HIDDEN_SPIKES", "MAX_INPUT_EVENTS", "MAX_OUTPUT_SPIKES", "XyloRun", "XyloSpec", "simulate"]
+__all__ = [
+    "FAMILIES",
+    "MAX_HIDDEN_SPIKES",
+    "MAX_INPUT_EVENTS",
+    "MAX_OUTPUT_SPIKES",
+    "XyloRun",
+    "XyloSpec",
+    "XyloSteps",
+    "simulate",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -212,33 +221,48 @@ def simulate(spec: XyloSpec, events: Array, *, record: bool = False) -> XyloRun:
     if not _is_integer(events) or (events.size and events.min() < 0):
         raise ValueError("events must be counts: integers, none below zero")
     steps, batch, _ = events.shape
-    dash_syn = spec.dash_syn if spec.n_synapses == 1 else np.concatenate([spec.dash_syn, spec.dash_syn_2])
-    hidden = _Population(batch, spec.dash_mem, dash_syn, spec.threshold, spec.bias, MAX_HIDDEN_SPIKES, spec.aliases)
-    outputs = _Population(
-        batch, spec.dash_mem_out, spec.dash_syn_out, spec.threshold_out, spec.bias_out, MAX_OUTPUT_SPIKES
-    )
-    from_input = _Projection(_to_hidden(spec.weights_in, spec), spec.weight_shift_in)
-    from_hidden = _Projection(_to_hidden(spec.weights_rec, spec), spec.weight_shift_rec)
-    to_output = _Projection(_to_output(spec.weights_out, spec), spec.weight_shift_out)
-
+    chip = XyloSteps(spec, batch)
     spikes = np.zeros((steps, batch, spec.n_out), np.int16)
     n, m = spec.n_hidden, spec.n_out
     sizes = {"spikes_hidden": (n,), "v_hidden": (n,), "i_hidden": (n, spec.n_synapses), "v_out": (m,), "i_out": (m,)}
     kept = {name: np.zeros((steps, batch, *size), np.int16) for name, size in sizes.items() if record}
 
-    arriving = np.minimum(events, MAX_INPUT_EVENTS).astype(np.float32)
-    fired = np.zeros((batch, spec.n_hidden), np.float32)
     for t in range(steps):
-        from_input.deliver(arriving[t], hidden.i)
-        from_hidden.deliver(fired, hidden.i)
-        to_output.deliver(fired, outputs.i)
-        fired = hidden.step().astype(np.float32)
-        spikes[t] = outputs.step()
+        spikes[t] = chip.step(events[t])
         if record:
+            hidden, outputs = chip.hidden, chip.outputs
             currents = hidden.i.reshape(batch, spec.n_synapses, spec.n_hidden).transpose(0, 2, 1)
-            for values, now in zip(kept.values(), (fired, hidden.v, currents, outputs.v, outputs.i), strict=True):
+            for values, now in zip(kept.values(), (chip.fired, hidden.v, currents, outputs.v, outputs.i), strict=True):
                 values[t] = now
     return XyloRun(spikes, **kept)
+
+
+class XyloSteps:
+    """A chip that is stepped by hand, at rest before the first step: what `simulate` does, one step per call.
+
+    `fired` (B, Nhid) are the hidden neurons' spikes of the last step.
+    """
+
+    def __init__(self, spec: XyloSpec, batch: int) -> None:
+        dash_syn = spec.dash_syn if spec.n_synapses == 1 else np.concatenate([spec.dash_syn, spec.dash_syn_2])
+        self.hidden = _Population(
+            batch, spec.dash_mem, dash_syn, spec.threshold, spec.bias, MAX_HIDDEN_SPIKES, spec.aliases
+        )
+        self.outputs = _Population(
+            batch, spec.dash_mem_out, spec.dash_syn_out, spec.threshold_out, spec.bias_out, MAX_OUTPUT_SPIKES
+        )
+        self.from_input = _Projection(_to_hidden(spec.weights_in, spec), spec.weight_shift_in)
+        self.from_hidden = _Projection(_to_hidden(spec.weights_rec, spec), spec.weight_shift_rec)
+        self.to_output = _Projection(_to_output(spec.weights_out, spec), spec.weight_shift_out)
+        self.fired = np.zeros((batch, spec.n_hidden), np.float32)
+
+    def step(self, events: Array) -> Array:
+        """One step of `events` (B, Nin), counts from 0 on: the output spikes (B, Nout)."""
+        self.from_input.deliver(np.minimum(events, MAX_INPUT_EVENTS).astype(np.float32), self.hidden.i)
+        self.from_hidden.deliver(self.fired, self.hidden.i)
+        self.to_output.deliver(self.fired, self.outputs.i)
+        self.fired = self.hidden.step().astype(np.float32)
+        return self.outputs.step()
 
 
 class _Population:

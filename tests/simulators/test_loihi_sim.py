@@ -16,6 +16,7 @@ from snnir.simulators.loihi import (
     Connection,
     Convolution,
     LoihiSpec,
+    LoihiSteps,
     Population,
     effective_weights,
     largest_currents,
@@ -73,6 +74,20 @@ def test_same_as_recorded_by_lava_oracle(index: int, recorded: tuple[list[Case],
     assert not wrong
     given = [split(case)[0] for case in here]
     assert any(shown(of_case(case)[0], ours(case)[0], of_case(case)[1]) for case in given)
+
+
+def test_stepped_by_hand_it_is_lava_too_oracle(recorded: tuple[list[Case], dict[str, Any]]) -> None:
+    for case in recorded[0]:
+        given, traces = split(case)
+        spec, inputs = of_case(given)
+        largest = {name: int(np.abs(x).max(initial=0)) for name, x in inputs.items()}
+        stepped = LoihiSteps(spec, 1, largest)
+        found = [stepped.step({n: x[t] for n, x in inputs.items()}) for t in range(len(next(iter(inputs.values()))))]
+        for key, expected in traces.items():
+            trace, _, name = key.partition(".")
+            assert np.array_equal(np.stack([step[trace][name][0] for step in found]), expected)
+    with pytest.raises(ValueError, match="was the most"):
+        LoihiSteps(one(), 1, {"in": 1}).step({"in": np.full((1, 1), 2)})
 
 
 def test_the_record_is_large_small_and_named(recorded: tuple[list[Case], dict[str, Any]]) -> None:

@@ -31,6 +31,7 @@ from snnir.simulators.loihi.convolution import Convolution, synapse_count
 from snnir.simulators.loihi.network import Connection, LoihiSpec, Population
 from snnir.simulators.loihi.ranges import CURRENT_LIMIT, MAX_DELAY, MAX_THRESHOLD, SIGN_MODES
 from snnir.simulators.loihi.run import LoihiRun, simulate
+from snnir.simulators.loihi.steps import LoihiSteps
 from snnir.simulators.loihi.synapses import effective_weights
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Convolution",
     "LoihiRun",
     "LoihiSpec",
+    "LoihiSteps",
     "Population",
     "effective_weights",
     "largest_currents",
