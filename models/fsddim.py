@@ -44,6 +44,7 @@ class Config:
         stem_skip: whether the first convolution's real-valued output also goes to later ones, as in the paper. Without
             it the last convolution sees spikes only, and so does the next denoising call (fuse-decoder).
         middle: ResBlocks at the lowest resolution.
+        levels: neurons per channel, with graded thresholds (`Levels`); 1 is the paper's.
     """
 
     image: tuple[int, int, int]
@@ -55,6 +56,7 @@ class Config:
     reset: str = "value"
     stem_skip: bool = True
     middle: int = 2
+    levels: int = 1
 
 
 PRESETS = {
@@ -64,16 +66,44 @@ PRESETS = {
 }
 
 
-def lif(config: Config) -> nn.LIF:
-    """u <- 0.8 u (1 - o) + I, a spike above 1, hard reset that is detached; triangle surrogate of width 0.5."""
+def lif(config: Config) -> nn.LIF | Levels:
+    """What stands behind every norm: the paper's neuron, or several with graded thresholds."""
+    return neuron(config, V_TH) if config.levels == 1 else Levels(config)
+
+
+def neuron(config: Config, v_threshold: float) -> nn.LIF:
+    """u <- 0.8 u (1 - o) + I, a spike above the threshold, hard reset that is detached.
+
+    Learns by a triangle of width 0.5, as the paper's; among graded ones by an arc tangent, which leaves no gaps.
+    """
     return nn.LIF.from_decay(
         DECAY,
         dt=DT,
-        v_threshold=V_TH,
+        v_threshold=v_threshold,
         reset=config.reset,
         detach_reset=True,
-        surrogate=nn.Triangle(width=0.5),
+        surrogate=nn.Triangle(width=0.5) if config.levels == 1 else nn.ATan(2.0),
     )
+
+
+class Levels(nn.Module):
+    """Neurons with graded thresholds in the place of one: the part of them that spikes says how large a current is.
+
+    `config.levels` neurons share a channel's current; the k-th fires above (k + 1/2) / levels. In one step they say as
+    much as one neuron in that many steps of a steady current, and they add up the same weights.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.part = 1 / config.levels
+        self.neurons = torch.nn.ModuleList(neuron(config, (k + 0.5) * self.part) for k in range(config.levels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, *others = self.neurons.children()
+        spikes = first(x)
+        for other in others:
+            spikes = spikes + other(x)
+        return spikes * self.part
 
 
 def norm(channels: int, alpha: float = 1.0) -> nn.tdBatchNorm2d:

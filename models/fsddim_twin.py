@@ -23,11 +23,11 @@ def build(preset: str = "small", seed: int = 0, **options: Any) -> fsddim.Spikin
     Its `diffusion` says one step. tdBN stays: over one step it is batch norm, with the same initial scales.
 
     Raises:
-        UsageError: no such preset or option, or `steps` is given (there is one).
+        UsageError: no such preset or option, or `steps` or `levels` is given (it has neither).
     """
-    if "steps" in options:
-        raise UsageError("the twin has one step: leave `steps` away")
-    network = fsddim.build(preset, weights="none", seed=seed, steps=1, **options)
+    if given := [name for name in ("steps", "levels") if name in options]:
+        raise UsageError(f"the twin has one step and no neurons: leave `{'`, `'.join(given)}` away")
+    network = fsddim.build(preset, weights="none", seed=seed, steps=1, levels=1, **options)
     if not isinstance(network, fsddim.SpikingUNet):
         raise UsageError(f"preset {preset!r} is no UNet, and has no twin")
     return twin_of(network)
