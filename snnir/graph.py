@@ -217,6 +217,7 @@ class Graph:
         yield from edge_faults
         if edge_faults:
             return
+        from snnir.rates import meeting_rates
         from snnir.schedule import stateless_cycles
 
         for cycle in stateless_cycles(self):
@@ -227,6 +228,18 @@ class Graph:
                 loc=str(self.ops[cycle[0]].loc or ""),
                 expected="a neuron or a delay on every cycle",
                 hint="route the feedback through a neuron, an integrator or a Delay",
+            )
+        for edge, rate, others in meeting_rates(self):
+            hint = "bring all that meets there to the same steps by Repeat and TemporalMean"
+            if isinstance(self.ops[edge.source], Constant):
+                hint = "give it a Constant of its own"
+            yield Violation(
+                "graph-steps",
+                f"brings {rate} steps for one of the input, to what has {others}",
+                where=str(edge),
+                loc=str(self.ops[edge.target].loc or ""),
+                expected="as many steps in all that an op reads",
+                hint=hint,
             )
         yield from (fault for fault in self._infer_shapes()[1] if fault.rule != "op")  # those stand above
 

@@ -17,7 +17,8 @@ FLOORS = (
     {"ops"},
     {"semantics", "frameworks"},
     {"graph"},
-    {"values", "literals", "text", "nir_io", "store", "schedule", "edit", "discretise", "simulators", "stimuli"},
+    {"values", "literals", "text", "nir_io", "store", "schedule", "rates"}
+    | {"edit", "discretise", "simulators", "stimuli"},
     {"interpreter"},
     {"kernels"},
     {"networks"},
@@ -40,6 +41,7 @@ UPWARD = {
     ("graph", "text"),
     ("graph", "draw"),
     ("graph", "schedule"),
+    ("graph", "rates"),
     ("pipeline", "target"),
     ("target", "pipeline"),
     ("nn", "backends"),

@@ -100,6 +100,35 @@ def test_cycle_without_state_is_refused() -> None:
     assert rules(graph) == ["graph-cycle"]
 
 
+@pytest.mark.parametrize(
+    ("edges", "faulty"),
+    [
+        ([("x", "thrice"), ("thrice", "gate", "a"), ("x", "gate", "b")], ["thrice -> gate.a"]),  # at two ports
+        ([("x", "thrice"), ("thrice", "gate", "a"), ("x", "gate", "a"), ("still", "gate", "b")], ["thrice -> gate.a"]),
+        ([("x", "thrice"), ("thrice", "gate", "a"), ("still", "gate", "b")], []),
+        ([("x", "thrice"), ("thrice", "mean"), ("mean", "gate", "a"), ("x", "gate", "b")], []),
+        # a constant has one rate: three steps for what reads it here, one there
+        (
+            [("x", "gate", "a"), ("still", "gate", "b"), ("x", "thrice"), ("thrice", "sum"), ("still", "sum")],
+            ["still -> sum"],
+        ),
+    ],
+)
+def test_values_of_several_rates_do_not_meet(edges: list[tuple[str, ...]], faulty: list[str]) -> None:
+    all_ops: dict[str, ops.Op] = {
+        "x": ops.Input(shape=(2,)),
+        "still": ops.Constant(value=np.ones(2)),
+        "thrice": ops.Repeat(steps=3),
+        "mean": ops.TemporalMean(steps=3),
+        "sum": ops.Scale(scale=np.ones(2)),
+        "gate": ops.Multiply(),
+        "out": ops.Output(),
+    }
+    used = {name for edge in edges for name in edge[:2]} | {"out"}
+    graph = Graph({n: op for n, op in all_ops.items() if n in used}, tuple(Edge(*e) for e in (*edges, ("gate", "out"))))
+    assert [(v.rule, v.where) for v in graph.violations()] == [("graph-steps", where) for where in faulty]
+
+
 def test_order_does_not_depend_on_edge_order_and_enters_cycles_from_outside() -> None:
     parts = {
         "output": ops.Output(),
