@@ -111,13 +111,17 @@ class OnnxArtifact:
 
 
 def session(model: Any, threads: int = 1) -> Any:
-    """A model in ONNX Runtime, on the CPU."""
+    """A model in ONNX Runtime, on the CPU.
+
+    Its MatMulScaleFusion keeps the factor beside a matrix product as a float32, also in float64 models: it stays away.
+    """
     ort = runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    chosen = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": ["MatMulScaleFusion"]}
+    return ort.InferenceSession(model.SerializeToString(), options, **chosen)
 
 
 ONNX = OnnxBackend()

@@ -189,6 +189,13 @@ def test_a_single_slow_neuron_keeps_its_decay() -> None:
     np.testing.assert_allclose(outputs[graph.outputs[0]], expected, rtol=1e-12)
 
 
+def test_a_factor_beside_a_matrix_keeps_its_digits() -> None:
+    """ONNX Runtime would fuse it into the product, as a float32."""
+    matrix = ops.Linear(weight=np.random.default_rng(3).normal(size=(4, 3)))
+    third = ops.Scale(scale=np.float64(1 / 3))
+    same_everywhere(chain(ops.Input(shape=(2, 3)), third, matrix, ops.Output(), semantics=DT), steps=6)
+
+
 def test_a_single_neuron_keeps_a_small_drive() -> None:
     # ONNX Runtime drops the addition of a single number below 1e-8.
     drawn = ops.LI(tau=np.float64(500.0), v_leak=np.float64(-1e-3))
