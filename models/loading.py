@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+
+from snnir.diffusion.weight_files import misfits
+from snnir.errors import CompileError, fail
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 _FIELDS = {"mean": "running_mean", "var": "running_var"}  # the graph's names of what PyTorch's batch norms hold
@@ -22,24 +24,22 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     """Loads a file of `snnir train`, whose keys are those of the graph: layer.field.
 
     Raises:
-        ValueError: the file cannot be read or is of another model; every difference at once.
+        CompileError: the file cannot be read or is of another network; everything that does not fit.
     """
     try:
-        arrays = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+        what = f"cannot be read: {error}"
+        raise fail("weights-file", what, where=str(path), expected="a .safetensors file of `snnir train`") from None
     state = model.state_dict()
-    wanted = {k for k in state if not k.endswith("num_batches_tracked")}
+    wanted = {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
     given = {_in_torch(key, state): value for key, value in arrays.items()}
-    faults = [f"no {key}" for key in sorted(wanted - given.keys())]
-    faults += [f"{key}, which the model has not" for key in sorted(given.keys() - wanted)]
-    faults += [
-        f"{key} {list(given[key].shape)}, expected {list(state[key].shape)}"
-        for key in sorted(wanted & given.keys())
-        if given[key].shape != state[key].shape
-    ]
+    shapes = {key: value.shape for key, value in given.items()}
+    faults = misfits(str(path), shapes, wanted, said=said, metadata=getattr(model, "graph_metadata", {}))
     if faults:
-        raise ValueError(f"{path} is of another model: {'; '.join(faults)}")
+        raise CompileError(faults, title="weights do not fit the network")
     model.load_state_dict({k: given.get(k, v) for k, v in state.items()})
 
 

@@ -57,6 +57,16 @@ class Config:
     reconstruction: bool = True
 
     def __post_init__(self) -> None:
+        whole = ("width", "depth", "patch", "classes", "steps", "time")
+        faults = [
+            f"{name} is {getattr(self, name)!r}, expected a whole number"
+            for name in whole
+            if type(getattr(self, name)) is not int
+        ]
+        if not isinstance(self.image, (tuple, list)) or [type(n) for n in self.image] != [int] * 3:
+            faults.insert(0, f"image is {self.image!r}, expected channels, height and width: three whole numbers")
+        if faults:
+            raise UsageError("; ".join(faults))
         _, height, width = self.image
         checks = (
             (min(self.image) >= 1, f"image is {list(self.image)}, expected channels, height and width of at least 1"),
@@ -139,7 +149,7 @@ class SDiT(nn.Module):
             self.input_shape["label"] = (config.classes + 1,)
         self.diffusion = config.diffusion
         self.graph_metadata = {
-            "sdit": {**asdict(config), "image": list(config.image)},
+            "sdit": {**asdict(config), "image": list(config.image), "variant": "published"},
             "diffusion": self.diffusion.to_dict(),
             "instead": {"nir": "--variant spiking"},
         }
@@ -203,40 +213,42 @@ VARIANTS: dict[str, tuple[type[SDiT], type[SDiT]] | tuple[type[SpikingSDiT], typ
 
 
 def build(
-    preset: str = "small", weights: str = "default", seed: int = 0, variant: str = "published", **options: Any
+    preset: str = "small", weights: str | None = "default", seed: int = 0, variant: str = "published", **options: Any
 ) -> SDiT | SpikingSDiT:
     """The network of a preset.
 
     Args:
         preset: one of PRESETS.
-        weights: 'shipped' for the weights that come with snnir; a .safetensors file; 'none' for random ones. The
-            default is 'shipped' where the preset has them and no options change it, else 'none'.
+        weights: 'shipped' for the weights that come with snnir; a .safetensors file; 'none' or None for random
+            ones. The default is 'shipped' where the preset has them and no options change it, else 'none'.
         seed: of random weights.
         variant: 'published', or 'spiking', which NIR and chips take (`snnir.models.sdit_spiking`).
         options: fields of `Config` to change, e.g. classes=0, reconstruction=False.
 
     Raises:
-        UsageError: no such preset, option or shipped weights; options that do not fit together, all at once.
-        ValueError: weights that do not fit.
+        UsageError: no such preset, variant, option or shipped weights; options that do not fit together; all at once.
+        CompileError: weights that do not fit, or cannot be read.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    if variant not in VARIANTS:
-        raise UsageError(f"variant is {variant!r}, expected one of {', '.join(VARIANTS)}")
-    path = shipped(f"sdit-{preset}" if variant == "published" else f"sdit-{preset}-{variant}")
-    if weights == "default":
-        weights = "shipped" if path is not None and not options else "none"
-    if weights == "shipped" and path is None:
-        raise UsageError(f"snnir comes with no weights for SDiT {preset!r}" + f", {variant}" * (variant != "published"))
     known = [field.name for field in fields(Config)]
     unknown = [name for name in options if name not in known]
-    if unknown:
-        raise UsageError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
+    faults = [
+        f"{what} is {value!r}, expected one of {', '.join(there)}"
+        for what, value, there in (("preset", preset, PRESETS), ("variant", variant, VARIANTS))
+        if value not in there
+    ]
+    faults += [f"no option {', '.join(unknown)}; there are {', '.join(known)}"] if unknown else []
+    path = None if faults else shipped(f"sdit-{preset}" if variant == "published" else f"sdit-{preset}-{variant}")
+    if weights == "default":
+        weights = "shipped" if path is not None and not options else "none"
+    if weights == "shipped" and path is None and not faults:
+        faults.append(f"snnir comes with no weights for SDiT {preset!r}" + f", {variant}" * (variant != "published"))
+    if faults:
+        raise UsageError("; ".join(faults))
     config = replace(PRESETS[preset], **options)
     torch.manual_seed(seed)
     plain, labelled = VARIANTS[variant]
     model = labelled(config) if config.classes else plain(config)
-    file = None if weights == "none" else path if weights == "shipped" else Path(weights)
+    file = None if weights in ("none", None) else path if weights == "shipped" else Path(weights)
     if file is not None:
         load_weights(model, file)
     return model

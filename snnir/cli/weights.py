@@ -34,19 +34,35 @@ def graph_with(graph: Graph, weights: str | None) -> Graph:
     """The graph with the arrays of a weights file.
 
     Raises:
-        CompileError: the file cannot be read, or does not fit.
+        CompileError: the file cannot be read, or is of another network; everything that does not fit.
     """
     if weights is None or not _is_file(weights):
         return graph
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, safe_open
 
-    from snnir.errors import fail
+    from snnir.diffusion.weight_files import misfits
+    from snnir.errors import CompileError, fail
+    from snnir.naming import identifiers
+    from snnir.ops import Neuron
 
     try:
-        arrays = load_file(weights)
+        with safe_open(weights, framework="np") as file:
+            said = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise fail("weights-file", f"cannot be read: {error}", where=weights, expected=".safetensors") from None
+    spelt = {ident: name for name, ident in identifiers(graph.ops).items()}
+    given = {}
+    for key, array in arrays.items():
+        stem, _, field = key.rpartition(".")
+        given[f"{stem if stem in graph.ops else spelt.get(stem, stem)}.{field}"] = array.shape
+    wanted = {key: array.shape for key, array in graph.weights().items()}
+    own = [
+        key for key in wanted if isinstance(graph[key.rpartition(".")[0]], Neuron)
+    ]  # untrained, they are not written
+    faults = misfits(weights, given, wanted, own, said, graph.metadata)
+    if faults:
+        raise CompileError(faults, title="weights do not fit the network")
     return graph.with_weights(arrays)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from snnir.diffusion.weight_files import note
 from snnir.errors import CompileError, Violation, fail
 from snnir.graph import Graph
 from snnir.ops import Neuron
@@ -124,4 +125,4 @@ def write_weights(path: Path, graph: Graph, trained: Graph) -> None:
         for key, value in trained.weights().items()
         if not isinstance(graph[key.rpartition(".")[0]], Neuron) or not np.array_equal(value, before[key])
     }
-    replace_file(path, save(kept))
+    replace_file(path, save(kept, metadata=note(graph.metadata)))
