@@ -18,7 +18,8 @@ import numpy as np
 from snnir import __version__
 from snnir.backends.lava.netx import netx
 from snnir.ops import Array
-from snnir.simulators.loihi import Connection, source_files
+from snnir.simulators import source_files
+from snnir.simulators.loihi import Connection
 from snnir.target import Files
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def files(artifact: LavaArtifact) -> Files:
     }
     if artifact.netx:
         found["network.net"] = lambda: netx(artifact.spec)
-    return Files(found) | Files.of(source_files("loihi_simulator"))
+    return Files(found) | Files.of(source_files("loihi", "loihi_simulator"))
 
 
 def network_arrays(artifact: LavaArtifact) -> dict[str, Array]:

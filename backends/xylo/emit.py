@@ -14,6 +14,7 @@ import numpy as np
 from snnir import __version__
 from snnir.backends.xylo import samna_config
 from snnir.backends.xylo.report import places
+from snnir.simulators import source_files
 
 if TYPE_CHECKING:
     from snnir.backends.xylo.artifact import XyloArtifact
@@ -27,8 +28,8 @@ def files(artifact: XyloArtifact) -> Mapping[str, bytes]:
         "xylo.npz": _npz(artifact.spec.to_npz_dict()),
         "xylo.json": (json.dumps(description(artifact), indent=1) + "\n").encode(),
         "run.py": _source("snnir.backends.xylo.run_script"),
-        "xylo_simulator.py": _source("snnir.simulators.xylo"),
         "samna_config.py": _source("snnir.backends.xylo.samna_config"),
+        **source_files("xylo", "xylo_simulator"),
     }
     host = artifact.graph.metadata.get("diffusion", {}).get("host")
     if host is not None:  # a denoising network: what the host computes between its calls

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from snnir.backends.lava.environment import find
+from snnir.simulators import source_files
 from snnir.simulators.loihi import (
     CURRENT_LIMIT,
     Connection,
@@ -21,7 +22,6 @@ from snnir.simulators.loihi import (
     effective_weights,
     largest_currents,
     simulate,
-    source_files,
 )
 from snnir.simulators.loihi import run as loihi_run
 from tests.lava_oracle import RECORDED, Case, of_case, run_lava
@@ -380,7 +380,7 @@ def test_inputs_that_do_not_fit(inputs: dict[str, Any], message: str) -> None:
 
 
 def test_the_simulator_travels_alone(tmp_path: Path) -> None:
-    for name, content in source_files("sim").items():
+    for name, content in source_files("loihi", "sim").items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     spec, inputs = of_case(REGIMES["convolution, recurrent"].draw(np.random.default_rng(2)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnir.simulators import xylo
+from snnir.simulators import source_files
 from snnir.simulators.xylo import XyloRun, XyloSpec, simulate
+from snnir.simulators.xylo.events import Projection
 from tests.xylo_oracle import XyloOracle
 
 RECORDS = ("spikes", "spikes_hidden", "v_hidden", "i_hidden", "v_out", "i_out")
@@ -179,14 +179,14 @@ def test_equals_xylosim_on_a_large_network(
     spec = layered(rec_density, shift, threshold)
     events = np.random.default_rng(1).poisson(0.5, (20, 4, 16))
     followed = []
-    one_by_one = xylo._Projection._one_by_one
+    one_by_one = Projection._one_by_one
 
     def spy(self: Any, counts: Any, before: Any, rows: Any, columns: Any) -> Any:
         if before.shape[1] == 2 * spec.n_hidden:
             followed.append(len(rows) / before.size)
         return one_by_one(self, counts, before, rows, columns)
 
-    monkeypatch.setattr(xylo._Projection, "_one_by_one", spy)
+    monkeypatch.setattr(Projection, "_one_by_one", spy)
     own = simulate(spec, events, record=True)
     assert_same(own, XyloOracle(spec).run(events), "the large network")
     low, high = doubtful
@@ -420,7 +420,9 @@ def test_npz_with_wrong_keys() -> None:
 
 def test_the_file_runs_alone(tmp_path: Any) -> None:
     """It travels with compiled networks: neither snnir nor anything but NumPy may be needed."""
-    shutil.copy(xylo.__file__, tmp_path / "xylo_simulator.py")
+    for name, content in source_files("xylo", "xylo_simulator").items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
     np.savez(tmp_path / "spec.npz", **one_neuron(threshold=np.array([5]), weights_in=np.array([[100]])).to_npz_dict())
     script = (
         "import sys; sys.path.insert(0, '.'); import numpy as np, xylo_simulator as x\n"

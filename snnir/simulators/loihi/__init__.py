@@ -18,13 +18,11 @@ so mixed weights of 8 bits are even. One step t, with tz(x) = x / 4096 rounded t
 A current that leaves its range changes sign without a word: `largest_currents` says beforehand whether it can. Every
 connection takes one step, inputs' too. Sums that leave int32 wrap, as in Lava.
 
-This package needs NumPy and nothing else, and imports nothing else of snnir: `source_files` gives it a name of its own,
-under which it travels with a compiled network.
+This package needs NumPy and nothing else, and imports nothing else of snnir: `snnir.simulators.source_files` gives it a
+name of its own, under which it travels with a compiled network.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from snnir.simulators.loihi.bounds import largest_currents
 from snnir.simulators.loihi.convolution import Convolution, synapse_count
@@ -48,14 +46,5 @@ __all__ = [
     "effective_weights",
     "largest_currents",
     "simulate",
-    "source_files",
     "synapse_count",
 ]
-
-
-def source_files(name: str = "loihi_simulator") -> dict[str, bytes]:
-    """This package's own files under another name: path -> content, a package `name` that needs NumPy alone."""
-    return {
-        f"{name}/{path.name}": path.read_bytes().replace(__name__.encode(), name.encode())
-        for path in sorted(Path(__file__).parent.glob("*.py"))
-    }
