@@ -193,6 +193,7 @@ def compile(
     *,
     host: str | None = None,
     place: Mapping[str, Any] | None = None,
+    chips: int | str | None = None,
     passes: str | None = None,
     dt: float | None = None,
     semantics: Semantics | None = None,
@@ -209,6 +210,8 @@ def compile(
         target: name of the target (`snnir targets` lists them).
         host: 'torch' or 'onnx': cuts the network; what the target, a chip, cannot run goes there (`snnir.partition`).
         place: with a host: op name or pattern -> 'chip' or 'host'.
+        chips: how many chips of the target there are at most, or 'auto' for as many as the network needs
+            (`snnir.placement.chips`); default one.
         passes: a pipeline to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.
         dt, semantics: as for `load`.
         calibrate: recorded input, (T, B, *shape) or a dict by input name; quantising targets measure with it, and
@@ -238,10 +241,14 @@ def compile(
         allow=allow,
         hook=hook,
     )
+    if host is not None and chips is not None:
+        raise UsageError("chips and a host do not go together: spread the network over chips, or share it with a host")
     if host is not None:
         return prepared.partition(target, host, place, **options)
     if place:
         raise UsageError("place says what goes on the chip and what on the host, so it needs a host")
+    if chips is not None:
+        return prepared.spread(target, chips, **options)
     return prepared.compile(target, **options)
 
 
@@ -311,6 +318,12 @@ class Prepared:
             **artifact.report,
         }
         return CompileResult(target, self.source, self.graph, artifact, report)
+
+    def spread(self, target: str, chips: int | str = "auto", **options: Any) -> CompileResult:
+        """The same for several chips: each an artifact, and a script for all; one chip's artifact if that is enough."""
+        from snnir.placement.chips.compiled import spread_result
+
+        return spread_result(self, target, chips, options)
 
 
 def prepare(

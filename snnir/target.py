@@ -96,11 +96,16 @@ class Ports:
         most: the largest whole number that goes in per channel and step; None for any number, as a graded spike.
         membranes: whether a host can read membranes and currents; spikes it can read in any case.
         says: what goes in, in words.
+        inputs, outputs: channels in and out, and neurons: of a chip in all, of those that other chips can continue
+            (`snnir.placement.chips`); None where a chip alone is large enough.
     """
 
     most: int | None
     membranes: bool
     says: str
+    inputs: int | None = None
+    outputs: int | None = None
+    neurons: int | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,34 @@ class XyloArtifact:
         recorded = {name: self._recorded(own, run.spikes, run.spikes_hidden) for name, own in names.items()}
         return outputs, recorded
 
+    def watched(self) -> dict[str, dict[str, list[int]]]:
+        """Output name -> the neurons whose spikes it may not have all: output neurons give one per step.
+
+        `{"hidden": ids}` for those that output neurons repeat, `{"output": ids}` where they are output neurons; these
+        only if the network lets them spike several times in a step, since else it waits as the chip does.
+        """
+        found: dict[str, dict[str, list[int]]] = {}
+        for name in self.plan.network.outputs:
+            ids = self.output_ids(name)
+            if self.plan.relayed:
+                found[name] = {"hidden": self.plan.tapped[ids].tolist()}
+            elif self.plan.semantics.spikes_per_step > 1:
+                found[name] = {"output": ids.tolist()}
+        return found
+
+    def run_watched(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+        """As `run`; and by output name, in how many neuron-steps a `watched` neuron had more than one spike."""
+        run = simulate(self.spec, as_events(self.plan, inputs), record=True)
+        assert run.spikes_hidden is not None and run.v_out is not None  # noqa: PT018 - recorded
+        more = (run.v_out >= self.spec.threshold_out) & (run.spikes > 0)
+        several: dict[str, int] = {}
+        for name, neurons in self.watched().items():
+            if "hidden" in neurons:
+                several[name] = int((run.spikes_hidden[:, :, neurons["hidden"]] > 1).sum())
+            else:
+                several[name] = int(more[:, :, neurons["output"]].sum())
+        return {name: self._output(name, run.spikes) for name in self.plan.network.outputs}, several
+
     def output_ids(self, name: str) -> Array:
         """The output neuron of each element of an output, in its flat order."""
         reads = self.plan.reads[name]

@@ -53,7 +53,14 @@ def target_of(chip: Chip) -> Target:
         rules=tuple(bind(rule, chip) for rule in (*ROOM, *MEANING)),
         extra="xylo",
         limits=limits,
-        ports=Ports(most=MAX_EVENTS, membranes=False, says=f"whole numbers of 0 to {MAX_EVENTS} events"),
+        ports=Ports(
+            most=MAX_EVENTS,
+            membranes=False,
+            says=f"whole numbers of 0 to {MAX_EVENTS} events",
+            inputs=chip.inputs,
+            outputs=chip.outputs,
+            neurons=chip.hidden + chip.outputs,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnir.cli.common import (
+    check_chips,
     debug_option,
     dt_option,
     format_option,
@@ -47,7 +48,12 @@ SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
     metavar="OP=chip|host",
     help="With --host: where an op, or all that a pattern like 'blocks.0.*' names, has to run.",
 )
-@click.option("--dump-placement", is_flag=True, help="With --host: print what went where, and why.")
+@click.option(
+    "--chips",
+    metavar="auto|N",
+    help="Spread the network over several chips of the target, N at most; one if that holds it (docs/placement.md).",
+)
+@click.option("--dump-placement", is_flag=True, help="With --host or --chips: print what went where, and why.")
 @passes_option("Passes to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.")
 @dt_option
 @npz_option("--calibrate", "Recorded input (T, B, *shape) that quantising targets measure with.")
@@ -71,6 +77,7 @@ def compile_command(
     output: str,
     host: str | None,
     place: tuple[str, ...],
+    chips: str | None,
     dump_placement: bool,
     passes: str | None,
     dt: float | None,
@@ -94,8 +101,9 @@ def compile_command(
 
     _check_output(output, force)
     places = places_of(place, host)
-    if dump_placement and host is None:
-        raise click.UsageError("--dump-placement needs --host: without one nothing is placed")
+    check_chips(chips, host)
+    if dump_placement and host is None and chips is None:
+        raise click.UsageError("--dump-placement needs --host or --chips: without them nothing is placed")
     settings = _settings(options, targets)
     hook = _printer(print_after)
     graph = load_source(source, dt, source_options)
@@ -113,7 +121,9 @@ def compile_command(
     for target in () if refused else targets:
         try:
             with progress(f"compiling for {target}"):
-                if host is None:
+                if chips is not None:
+                    results[target] = prepared.spread(target, chips, **settings[target])
+                elif host is None:
                     results[target] = prepared.compile(target, **settings[target])
                 else:
                     results[target] = prepared.partition(target, host, places, **settings[target])
@@ -131,8 +141,9 @@ def compile_command(
         for target, result in results.items():
             _print_text(source, result, folders[target], time_passes)
     if dump_placement:
-        for result in results.values():  # JSON keeps stdout to itself
-            click.echo(str(getattr(result.artifact, "placement")), err=output_format == "json")  # noqa: B009
+        for target, result in results.items():  # JSON keeps stdout to itself
+            placed = getattr(result.artifact, "placement", f"one {target} chip holds the network: nothing is cut")
+            click.echo(str(placed), err=output_format == "json")
     return 0
 
 
@@ -161,9 +172,11 @@ def _settings(options: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, d
     return found
 
 
-_DATA = ("measured", "part_reports", "misfits", "crossings")  # of partitions: for machines, or said otherwise
+# Of partitions: for machines, or said otherwise.
+_DATA = ("measured", "part_reports", "misfits", "crossings", "streamed_latency")
 _RESERVED = frozenset(
-    {"passes", "dt", "calibrate", "verify_passes", "allow", "hook", "target", "source", "semantics", "host", "place"}
+    {"passes", "dt", "calibrate", "verify_passes", "allow", "hook", "target", "source", "semantics"}
+    | {"host", "place", "chips"}
 )
 
 
@@ -249,7 +262,7 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
         for line in more:
             click.echo(" " * margin + line)
     click.echo(f"  written to {folder}")
-    for path in _files(folder) if "host" not in result.report else ["run.py"]:
+    for path in _files(folder) if "part_reports" not in result.report else ["run.py"]:
         click.echo(f"    {Path(folder, path)}")
 
 

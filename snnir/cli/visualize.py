@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnir.cli.common import (
+    check_chips,
     debug_option,
     dt_option,
     load_source,
@@ -50,6 +51,7 @@ SUFFIXES = {
     "diffusion model between two denoising calls. As .svg or .html.",
 )
 @click.option("--target", help="With --host: a chip; draws what of SRC runs on it, and what on the host, in colours.")
+@click.option("--chips", metavar="auto|N", help="With --target: draws on which of several chips what of SRC runs.")
 @click.option("--host", type=click.Choice(["torch", "onnx"]), help="With --target: what runs the rest.")
 @click.option("--place", multiple=True, metavar="OP=chip|host", help="With --target: where ops have to run.")
 @passes_option("Passes to run first.")
@@ -70,6 +72,7 @@ def visualize_command(
     form: str | None,
     against: str | None,
     target: str | None,
+    chips: str | None,
     host: str | None,
     place: tuple[str, ...],
     passes: str | None,
@@ -88,12 +91,19 @@ def visualize_command(
     form = form or _form(output)
     if against is not None and form not in ("svg", "html"):
         raise click.BadParameter("two graphs side by side are drawn as svg or html (-o or -f)", param_hint="--against")
-    if (target is None) != (host is None):
-        raise click.UsageError("a placement needs both --target (a chip) and --host")
+    check_chips(chips, host)
+    if (target is None) != (host is None and chips is None):
+        raise click.UsageError("a placement needs --target (a chip), and --host or --chips")
     if target is not None and (form == "html" or against is not None):
         raise click.BadParameter("a placement is drawn alone, as svg, dot or mermaid (-o or -f)", param_hint="--target")
     places = places_of(place, host)
     graph = load_source(source, dt, source_options, passes)
+    if target is not None and chips is not None:
+        from snnir.placement.chips import spread
+        from snnir.placement.chips.picture import picture as drawn
+
+        _write(drawn(spread(graph, target, chips), form, title, layout), output)  # type: ignore[arg-type]
+        return 0
     if target is not None and host is not None:
         from snnir.placement import partition
         from snnir.placement.picture import picture

@@ -56,13 +56,17 @@ def picture(
     Raises:
         UsageError: layout 'dot' without Graphviz.
     """
+    return drawn(placed_view(placement, title), form, layout)
+
+
+def drawn(shown: View, form: Literal["svg", "dot", "mermaid"], layout: Literal["auto", "own", "dot"]) -> str:
+    """A view's text; arguments as `picture`."""
     from snnir.draw.dot import dot_text
     from snnir.draw.graphviz import place_by_dot
     from snnir.draw.layered import place
     from snnir.draw.mermaid import mermaid_text
     from snnir.draw.svg import svg_text
 
-    shown = placed_view(placement, title)
     if form != "svg":
         return dot_text(shown) if form == "dot" else mermaid_text(shown)
     placed = None if layout == "own" else place_by_dot(shown, required=layout == "dot")

@@ -1,0 +1,316 @@
+"""A spread network compiled: every chip an artifact of its own, measured cut by cut, and the script that runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from snnir.errors import CompileError, UsageError, Violation
+from snnir.ops import Array
+from snnir.placement.chips import describe
+from snnir.placement.chips.running import in_floats, run
+from snnir.placement.chips.types import Spread
+from snnir.placement.examples import example
+from snnir.placement.types import Part
+from snnir.stimuli import described
+from snnir.target import Files
+
+if TYPE_CHECKING:
+    from snnir.compiler import CompileResult, Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class ChipsArtifact:
+    """A network as parts for several chips.
+
+    Attributes:
+        placement: what is on which chip.
+        results: chip -> its compiled form.
+        shown: input that travels with it, (T, B, *shape) by name. values: what the network gives for it in floats, also
+            at the cuts.
+        report: what crosses, and how far the chips' integers are off, cut by cut.
+    """
+
+    placement: Spread
+    results: Mapping[str, CompileResult]
+    shown: Mapping[str, Array]
+    values: Mapping[str, Array]
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency(self) -> int:
+        """None: a chip runs over all steps before the next one, and what comes late is waited for."""
+        return 0
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        record: tuple[str, ...] = (),
+        chip: Literal["compiled", "float"] = "compiled",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Runs all chips, state at rest.
+
+        Args:
+            inputs: input name -> (T, B, *shape), whole numbers of 0 to 15 events.
+            record: names of populations whose spikes leave a chip.
+            chip: 'compiled' for the chips' integers, 'float' for the interpreter: the network's own numbers, exactly.
+
+        Raises:
+            UsageError: a recorded op whose value stays inside a chip.
+        """
+        values = run(self.placement, inputs, in_floats if chip == "float" else self._compiled)
+        unknown = [name for name in record if name not in values]
+        if unknown:
+            there = ", ".join(values)
+            raise UsageError(f"cannot record {', '.join(unknown)}: inside a chip; between chips are {there}")
+        outputs = {name: values[name] for name in self.placement.graph.outputs}
+        return outputs, {name: values[name] for name in record}
+
+    def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return on_chip(self.results[part.name], inputs)[0]
+
+    def files(self) -> Mapping[str, bytes]:
+        """A folder per chip, `run.py`, `placement.json`, `placement.txt`, `input.npz`, `expected.npz`, `README.md`."""
+        from snnir.artifact import with_manifest
+
+        found = Files(
+            {
+                "run.py": lambda: _source("snnir.placement.chips.run_script"),
+                "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
+                "placement.txt": lambda: (str(self.placement) + "\n").encode(),
+                "input.npz": lambda: _npz(self.shown),
+                "expected.npz": lambda: _npz(self.values),
+                "README.md": lambda: self._readme().encode(),
+            }
+        )
+        for name, result in self.results.items():
+            found = found | with_manifest(result).under(name)
+        return found
+
+    def described(self) -> dict[str, Any]:
+        """`placement.json`."""
+        graph = self.placement.graph
+        found = describe.data(self.placement)
+        for step in found["steps"]:
+            if step["kind"] == "chip":
+                # What `run.py` has to count: neurons behind output neurons, which pass one spike per step on.
+                watched = self.results[step["name"]].artifact.watched()  # type: ignore[attr-defined]
+                step["watched"] = {op: watched[end] for op, end in step["gives"].items() if end in watched}
+        return found | {
+            "inputs": {name: list(graph.shapes[name]) for name in graph.inputs},
+            "outputs": list(graph.outputs),
+            "streamed_latency": self.report.get("streamed_latency"),
+            "measured": self.report.get("measured", []),
+        }
+
+    def _readme(self) -> str:
+        lines = [
+            f"# A spiking network on {len(self.placement.chips)} {self.placement.target} chips",
+            "",
+            "    python run.py                       # on input.npz beside it; compares with expected.npz",
+            "    python run.py other.npz -o out.npz  # on other input; spikes (T, B, *shape) into a file",
+            "    python run.py --xylosim             # in SynSense's own simulator (pip install xylosim)",
+            "",
+            "It needs NumPy, not snnir. Each chip's folder also has its own `run.py`, and `samna_config.py`.",
+            "",
+            "State is at rest when a call begins, and lives through its steps, on every chip.",
+            "",
+            "```",
+            str(self.placement),
+            "```",
+            "",
+            *(f"* {line}" for line in (*self.report.get("cuts", ()), self.report.get("time", ""))),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def on_chip(result: CompileResult, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+    """A chip's outputs in the network's own time; and how often neurons behind each spiked several times in a step."""
+    late, steps = result.latency, len(next(iter(inputs.values())))
+    held = {n: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for n, x in inputs.items()}
+    outputs, several = result.artifact.run_watched(held)  # type: ignore[attr-defined]
+    lags = result.artifact.lags  # type: ignore[attr-defined]
+    return {name: x[lags[name] :][:steps] for name, x in outputs.items()}, several
+
+
+def spread_result(prepared: Prepared, target: str, chips: int | str, options: Mapping[str, Any]) -> CompileResult:
+    """What `snnir.compile(..., chips=)` gives: one chip's own artifact where that is enough, else a `ChipsArtifact`.
+
+    Args:
+        prepared: the network after the user's passes.
+        target, chips, options: as for `snnir.placement.chips.spread`.
+
+    Raises:
+        CompileError, UsageError: as `spread` and `compiled`.
+    """
+    from snnir.compiler import CompileResult
+    from snnir.pipeline import pipeline_text
+    from snnir.placement.chips.spread import spread
+
+    graph, allow = prepared.graph, prepared.allow
+    placement = spread(graph, target, chips, calibrate=prepared.calibrate, allow=allow, **options)
+    if len(placement.chips) == 1:
+        alone = prepared.compile(target, **options)
+        return replace(alone, report={**alone.report, "chips": "1: it holds the whole network, so nothing is cut"})
+    shown = prepared.calibrate if prepared.calibrate is not None else example(graph)
+    recorded = prepared.calibrate is not None or described(graph)
+    how = {"verify_passes": prepared.verify_passes, "hook": prepared.hook}
+    artifact = compiled(placement, shown, recorded, allow, options, **how)
+    report = {
+        "target": target,
+        "pipeline": pipeline_text(prepared.pipeline),
+        "passes": list(prepared.steps),
+        "ops": {"source": len(prepared.source), "target": len(graph)},
+        "latency": 0,
+        **artifact.report,
+    }
+    return CompileResult(target, prepared.source, graph, artifact, report)
+
+
+def compiled(
+    spread: Spread,
+    shown: Mapping[str, Array],
+    recorded: bool,
+    allow: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> ChipsArtifact:
+    """Compiles every chip, and measures.
+
+    Args:
+        spread: of the network.
+        shown: input to measure with, (T, B, *shape) by name. recorded: whether to calibrate with it, too.
+        allow, options: of the target. how: what `snnir.compiler.prepare` takes besides.
+
+    Raises:
+        CompileError: what shows only in a chip's integers, all chips at once.
+    """
+    from snnir.compiler import prepare
+
+    values = run(spread, shown)
+    results: dict[str, CompileResult] = {}
+    faults: list[Violation] = []
+    for part in spread.chips:
+        given = _given(spread, part, values)
+        try:
+            prepared = prepare(part.graph, calibrate=given if recorded else None, allow=allow, **how)
+            results[part.name] = prepared.compile(spread.target, **(options or {}))
+        except CompileError as error:
+            faults += error.violations
+    if faults:
+        raise CompileError(faults, title=f"a part does not go onto {spread.target}")
+    measured = _measured(spread, results, values)
+    kept = {name: value for name, value in values.items() if name not in shown}
+    return ChipsArtifact(spread, results, dict(shown), kept, _report(spread, results, measured))
+
+
+def _given(spread: Spread, part: Part, values: Mapping[str, Array]) -> dict[str, Array]:
+    """What a chip takes when all before it run in floats: one spike per neuron and step crosses."""
+    inputs = {*spread.graph.inputs}
+    sliced = {n for n in part.graph.inputs if n not in inputs and _of_input(spread, n)}
+    return {n: values[n] if n in inputs | sliced else np.minimum(values[n], 1) for n in part.graph.inputs}
+
+
+def _of_input(spread: Spread, name: str) -> bool:
+    step = next((s for s in spread.steps if s.name == name), None)
+    return step is not None and not isinstance(step, Part) and set(step.sources) <= set(spread.graph.inputs)
+
+
+def _measured(
+    spread: Spread, results: Mapping[str, CompileResult], values: Mapping[str, Array]
+) -> list[dict[str, Any]]:
+    """What the integers change: at every cut, on the very spikes that the network in floats gives there; at the end."""
+    found: list[dict[str, Any]] = []
+    for part in spread.chips:
+        got, several = on_chip(results[part.name], _given(spread, part, values))
+        for op, end in part.gives.items():
+            found.append(
+                {"part": part.name, "value": op, "several": several.get(end, 0)}
+                | _compared(got[end], np.minimum(values[op], 1))
+            )
+    whole = run(spread, {n: values[n] for n in spread.graph.inputs}, lambda part, x: on_chip(results[part.name], x)[0])
+    for name in spread.graph.outputs:
+        found.append({"part": "", "value": name, "several": 0} | _compared(whole[name], values[name]))
+    return found
+
+
+def _compared(got: Array, expected: Array) -> dict[str, Any]:
+    """Share of spikes that differ; error of spike counts per sample and neuron, over all of them."""
+    counts, wanted = got.sum(axis=0), expected.sum(axis=0)
+    error = float(np.abs(counts - wanted).sum() / max(float(wanted.sum()), 1.0))
+    return {"differ": float(np.mean(got != expected)), "count_error": error, "spikes": float(wanted.sum())}
+
+
+def _report(
+    spread: Spread, results: Mapping[str, CompileResult], measured: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    late = streamed(spread, results)
+    count = len(spread.chips)
+    return {
+        "chips": f"{count} {spread.target}",
+        "parts": [describe.chip_line(spread, part) for part in spread.chips],
+        "crossings": [describe.cut_line(cut) for cut in spread.cuts],
+        "cuts": [_line(m) for m in measured],
+        "notes": _notes(results),
+        "time": (
+            "each chip runs over all steps before the next, so cuts add no step to the outputs; side by side, step by "
+            f"step, outputs would come {late} steps late: the chips' own latencies, and 1 for each hop"
+        ),
+        "streamed_latency": late,
+        "measured": [dict(m) for m in measured],
+        "part_reports": {name: dict(result.report) for name, result in results.items()},
+    }
+
+
+def _notes(results: Mapping[str, CompileResult]) -> list[str]:
+    """What the chips' reports say in words; what several say, once."""
+    found: dict[str, list[str]] = {}
+    for name, result in results.items():
+        for note in result.report.get("notes", ()):
+            found.setdefault(note, []).append(name)
+    return [f"{'every chip' if len(on) == len(results) else ', '.join(on)}: {note}" for note, on in found.items()]
+
+
+def _line(m: Mapping[str, Any]) -> str:
+    where = f"{m['part']}: {m['value']}" if m["part"] else f"all chips together: {m['value']}"
+    lost = f"; neurons behind it spiked more than once in a step {m['several']} times" if m["several"] else ""
+    return (
+        f"{where}: {100 * m['differ']:.3g} % of the spikes differ from floats, spike counts by "
+        f"{100 * m['count_error']:.3g} % ({m['spikes']:.0f} spikes){lost}"
+    )
+
+
+def streamed(spread: Spread, results: Mapping[str, CompileResult]) -> int:
+    """Steps by which outputs come late when all chips run side by side and a hop takes a step.
+
+    Each chip begins when the latest of its inputs is there; the others are held back.
+    """
+    at: dict[str, int] = dict.fromkeys(spread.graph.inputs, 0)
+    for step in spread.steps:
+        if not isinstance(step, Part):
+            at[step.name] = max(at[source] for source in step.sources)
+            continue
+        inputs = {*spread.graph.inputs}
+        begins = max((at[n] + (n not in inputs and not _of_input(spread, n)) for n in step.graph.inputs), default=0)
+        lags = results[step.name].artifact.lags  # type: ignore[attr-defined]
+        at |= {op: begins + lags[end] for op, end in step.gives.items()}
+    return max(at[name] for name in spread.graph.outputs)
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _source(module: str) -> bytes:
+    path = import_module(module).__file__
+    assert path is not None  # a module of this package comes from a file
+    return Path(path).read_bytes()

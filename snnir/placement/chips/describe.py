@@ -1,0 +1,97 @@
+"""A spread network in words and as JSON data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnir.ops import Neuron, Threshold
+from snnir.placement.chips.types import Cut, Pick, Spread
+from snnir.placement.types import Part
+
+
+def data(spread: Spread) -> dict[str, Any]:
+    """The structure of `placement.json`."""
+    return {
+        "target": spread.target,
+        "steps": [_step(step) for step in spread.steps],
+        "cuts": [
+            {"value": c.value, "width": c.width, "from": c.source, "to": list(c.targets), "several": c.several}
+            for c in spread.cuts
+        ],
+        "ops": {
+            name: {"chips": list(chips), "loc": str(spread.graph[name].loc or "")}
+            for name, chips in spread.places.items()
+        },
+        "single_chip": [dict(v) for v in spread.single],
+    }
+
+
+def _step(step: Part | Pick) -> dict[str, Any]:
+    if isinstance(step, Part):
+        reads, gives = list(step.graph.inputs), dict(step.gives)
+        return {"name": step.name, "kind": "chip", "reads": reads, "gives": gives, "ops": len(step.graph)}
+    index, shape = list(step.index), list(step.shape)
+    return {
+        "name": step.name,
+        "kind": "pick",
+        "reads": list(step.sources),
+        "index": index,
+        "shape": shape,
+        "delay": step.delay,
+    }
+
+
+def text(spread: Spread) -> str:
+    """Which op is on which chip; the chips in their order; what crosses; why one chip is not enough."""
+    graph, chips = spread.graph, spread.chips
+    many = f"{len(chips)} {spread.target} chips" if len(chips) > 1 else f"one {spread.target} chip: nothing is cut"
+    lines = [f"{len(graph)} ops on {many}", ""]
+    width, kinds = max(map(len, graph.ops)), max(len(op.kind) for op in graph.ops.values())
+    for name, op in graph.ops.items():
+        size = " x ".join(map(str, graph.shapes[name]))
+        lines.append(f"  {name:<{width}}  {op.kind:<{kinds}}  {size:<10}  {place(spread, name)}")
+    lines += ["", "in this order:"]
+    lines += [f"  {chip_line(spread, part)}" for part in chips]
+    if spread.cuts:
+        lines += ["", "cuts (spikes per step):"]
+        lines += [f"  {cut_line(cut)}" for cut in spread.cuts]
+    if spread.single:
+        lines += ["", "why one chip does not hold it:"]
+        lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
+    return "\n".join(lines)
+
+
+def place(spread: Spread, name: str) -> str:
+    """Where an op is, in words."""
+    chips = spread.places[name]
+    if not chips:
+        ends = {*spread.graph.inputs, *spread.graph.outputs, *(s.name for s in spread.steps if isinstance(s, Pick))}
+        return "between chips and user" if name in ends else "no output needs it: left out"
+    pieces = [p.name for p in spread.chips if any(v.startswith(f"{name}[") for v in p.gives)]
+    return ", ".join(chips) + (" (in pieces)" if pieces and name not in spread.chips[0].graph else "")
+
+
+def chip_line(spread: Spread, part: Part) -> str:
+    """A chip in a line: neurons, channels, and what they are of."""
+    shapes = part.graph.shapes
+    neurons = [n for n, op in part.graph.ops.items() if isinstance(op, (Neuron, Threshold))]
+    total = sum(_size(shapes[n]) for n in neurons)
+    into = sum(_size(shapes[n]) for n in part.graph.inputs)
+    out = sum(_size(shapes[n]) for n in part.graph.outputs)
+    return (
+        f"{part.name}  {total} neurons ({', '.join(neurons)}): {into} channels in ({', '.join(part.graph.inputs)}), "
+        f"{out} out ({', '.join(part.gives)})"
+    )
+
+
+def cut_line(cut: Cut) -> str:
+    """A cut in a line."""
+    lost = f"; spikes more than once in a step {cut.several} times, and one crosses" if cut.several else ""
+    return f"{cut.value}: {cut.width} spikes, {cut.source} -> {', '.join(cut.targets)}{lost}"
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total

@@ -1,0 +1,166 @@
+"""Networks on several Xylo chips, compiled: bit for bit in xylosim, folders that run alone, commands, pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import snnir
+from snnir.backends.xylo.artifact import as_events
+from snnir.cli import run
+from snnir.compiler import CompileResult
+from snnir.errors import CompileError, UsageError
+from snnir.placement.chips import Pick, spread
+from snnir.placement.chips.compiled import ChipsArtifact
+from snnir.placement.chips.picture import COLOURS, picture
+from snnir.placement.chips.running import picked
+from tests.test_placement_chips import TINY, layered, on_tiny, spread_over
+from tests.test_placement_run import run_script
+from tests.xylo_oracle import XyloOracle
+
+TWO = [16, 120, 120, 16, 125, 125, 8]
+
+
+@pytest.fixture(scope="module")
+def two() -> CompileResult:
+    return snnir.compile(layered(TWO), "xylo-audio3", chips="auto")
+
+
+def events(steps: int = 60, batch: int = 2, seed: int = 1) -> np.ndarray[Any, Any]:
+    return (np.random.default_rng(seed).random((steps, batch, 16)) < 0.3).astype(np.float64)
+
+
+def artifact(result: CompileResult) -> ChipsArtifact:
+    assert isinstance(result.artifact, ChipsArtifact)
+    return result.artifact
+
+
+def test_floats_are_the_whole_network_and_integers_are_near(two: CompileResult) -> None:
+    x = {"x": events()}
+    expected, inside = snnir.interpret(two.source, x, record=["n3"])
+    floats, recorded = artifact(two).run(x, ("n3",), chip="float")
+    assert np.array_equal(floats["y"], expected)
+    assert np.array_equal(recorded["n3"], inside["n3"])
+    assert expected.mean() > 0.05
+    got, crossed = artifact(two).run(x, ("n3",))
+    assert set(np.unique(crossed["n3"])) == {0.0, 1.0}
+    counts = [np.abs(a.sum(axis=0) - b.sum(axis=0)).sum() / b.sum() for a, b in
+              ((crossed["n3"], inside["n3"]), (got["y"], expected))]  # fmt: skip
+    assert max(counts) < 0.15
+    assert two.latency == 0
+    with pytest.raises(UsageError, match="inside a chip"):
+        two.run(x, record=["n1"])
+
+
+def test_every_chip_is_bit_exact_in_xylosim_over_the_whole_run(two: CompileResult) -> None:
+    """The chips chained in SynSense's simulator give the very spikes that the artifact gives."""
+    x = {"x": events()}
+    values: dict[str, Any] = dict(x)
+    ours, recorded = artifact(two).run(x, ("n3",))
+    for step in artifact(two).placement.steps:
+        if isinstance(step, Pick):
+            values[step.name] = picked(step, values)
+            continue
+        chip = artifact(two).results[step.name].artifact
+        late = np.zeros((chip.latency, 2, 16))
+        held = {name: np.concatenate([values[name], late]) for name in step.graph.inputs}
+        spikes = XyloOracle(chip.spec).run(as_events(chip.plan, held)).spikes  # type: ignore[attr-defined]
+        assert spikes.any()
+        for op, end in step.gives.items():
+            lag = chip.lags[end]  # type: ignore[attr-defined]
+            values[op] = spikes[:, :, chip.output_ids(end)][lag:][: len(x["x"])]  # type: ignore[attr-defined]
+    assert np.array_equal(values["n3"], recorded["n3"])
+    assert np.array_equal(values["y"], ours["y"])
+
+
+def test_the_report_says_what_every_cut_costs(two: CompileResult) -> None:
+    report = two.report
+    assert report["chips"] == "2 xylo-audio3"
+    assert [(m["part"], m["value"]) for m in report["measured"]] == [("00-chip", "n3"), ("01-chip", "n6"), ("", "y")]
+    assert all(0 <= m["differ"] < 0.1 and m["spikes"] > 50 for m in report["measured"])
+    lags = [artifact(two).results[name].artifact.latency for name in ("00-chip", "01-chip")]
+    assert report["streamed_latency"] == sum(lags) + 1
+    used = [r["used"]["connections"] for r in report["part_reports"].values()]
+    assert all(have <= limit for have, limit in used)
+
+
+def test_the_folder_runs_alone_and_in_xylosim(two: CompileResult, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    two.save(folder)
+    np.savez(tmp_path / "in.npz", x=events())
+    ours, _ = artifact(two).run({"x": events()})
+    for more in ([], ["--xylosim"]):
+        done = run_script(folder, str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz"), *more)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "out.npz") as file:
+            assert np.array_equal(file["y"], ours["y"])
+    said = run_script(folder).stdout
+    assert "00-chip (xylo-audio3)\n    n3: " in said
+    assert "beside the whole network in floats: y: " in said
+    part = subprocess.run(
+        [sys.executable, "-I", str(folder / "01-chip" / "run.py"), "--help"], capture_output=True, check=False
+    )
+    assert part.returncode == 0
+    plan = json.loads((folder / "placement.json").read_text())
+    assert [c["value"] for c in plan["cuts"]] == ["n3"]
+    for wrong, says in ((np.full((5, 1, 16), 0.5), "whole numbers"), (np.zeros((5, 1, 3)), r"expected (T, B, 16)")):
+        np.savez(tmp_path / "bad.npz", x=wrong)
+        done = run_script(folder, str(tmp_path / "bad.npz"))
+        assert done.returncode == 1
+        assert says in done.stderr
+
+
+def test_spikes_that_a_cut_would_lose_are_refused_or_counted(tmp_path: Path) -> None:
+    graph = layered([6, 12, 5, 14, 12, 5], spread=0.9, spikes_per_step=31)
+    x = {"x": (np.random.default_rng(0).random((30, 2, 6)) < 0.5) * 6.0}
+    with pytest.raises(CompileError, match="would lose spikes") as caught:
+        spread_over(graph, TINY, None, x, strict=True)
+    (fault,) = caught.value.violations
+    assert (fault.rule, fault.where) == ("placement-cut-spikes", "n2")
+    found = on_tiny(graph, x)
+    twice = snnir.interpret(graph, x, record=["n2"])[1]["n2"] > 1
+    assert found.cuts[0].several == int(twice.sum()) > 0
+    assert "one crosses" in str(found)
+
+    result = snnir.compile(layered(TWO, spread=0.9, spikes_per_step=31), "xylo-audio3", chips=2)
+    (first, *_) = result.report["measured"]
+    assert first["several"] > 0
+    assert "more than once in a step" in result.report["cuts"][0]
+    result.save(tmp_path / "out")
+    said = run_script(tmp_path / "out").stdout
+    assert f"n3: spiked more than once in a step {first['several']} times; one spike leaves the chip" in said
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(
+        f"from tests.test_placement_chips import layered\n\ndef build(wide=120):\n    return layered({TWO!r})\n"
+    )
+    source, out, svg = (str(tmp_path / name) for name in ("net.py", "out", "chips.svg"))
+    assert run(["compile", source, "--target", "xylo-audio3", "--chips", "auto", "-o", out, "--dump-placement"]) == 0
+    said = capsys.readouterr().out
+    assert "n3: 16 spikes, 00-chip -> 01-chip" in said
+    assert "why one chip does not hold it:" in said
+    assert "all chips together: y" in said
+    assert run(["compile", source, "--target", "xylo-audio3", "--chips", "1", "-o", str(tmp_path / "b")]) == 1
+    assert "needs 2 Xylo Audio 3 chips" in capsys.readouterr().err
+    for wrong in (["--chips", "0"], ["--chips", "few"], ["--chips", "2", "--host", "onnx"]):
+        assert run(["compile", source, "--target", "xylo-audio3", "-o", str(tmp_path / "b"), *wrong]) == 2
+    assert run(["visualize", source, "--chips", "auto", "-o", svg]) == 2
+    assert not (tmp_path / "b").exists()
+    assert run(["visualize", source, "--target", "xylo-audio3", "--chips", "auto", "-o", svg]) == 0
+    assert "01-chip (xylo-audio3)" in Path(svg).read_text()
+
+
+def test_the_picture_gives_every_chip_its_colour() -> None:
+    placement = spread(layered(TWO), "xylo-audio3")
+    for form in ("svg", "dot", "mermaid"):
+        text = picture(placement, form, layout="own")  # type: ignore[arg-type]
+        assert "00-chip (xylo-audio3)" in text
+        assert "01-chip (xylo-audio3)" in text
+        assert all(fill in text for fill, _ in COLOURS[:2])
