@@ -178,6 +178,7 @@ def test_neurons_can_be_traced_to_the_source() -> None:
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> Path:
     for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
 
