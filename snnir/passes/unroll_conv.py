@@ -107,7 +107,7 @@ class UnrollConv(Pass):
         if isinstance(op, Constant):
             lead = op.value.shape[:1] if op.series else ()
             return op.with_(value=op.value.reshape(*lead, size(end)))
-        if isinstance(op, Concat) and all(n == 1 for n in end[: op.axis % len(end)]):
+        if isinstance(op, Concat) and (op.inputs == 1 or all(n == 1 for n in end[: op.axis % len(end)])):
             return op.with_(axis=0)
         if isinstance(op, Multiply) and len({graph.shapes[e.source] for e in graph.incoming[name]}) == 1:
             return op

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnir
-from snnir.graph import Graph, chain
+from snnir.graph import Edge, Graph, chain
 from snnir.ops import (
     LIF,
     Affine,
     AvgPool2d,
+    Concat,
     Conv1d,
     Conv2d,
     ConvTranspose2d,
@@ -102,6 +103,14 @@ def test_other_linear_ops(shape: tuple[int, ...], op: Op, left: list[str]) -> No
     graph = line(shape, op)
     after, _ = run("unroll-conv", graph)
     assert kinds(after) == left
+    same(graph, after)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_concat_of_one_input_on_any_axis(axis: int) -> None:
+    ops = {"in": Input(shape=(2, 3)), "one": Concat(inputs=1, axis=axis), "out": Output()}
+    graph = Graph(ops, (Edge("in", "one", "in0"), Edge("one", "out")), Semantics(dt=1e-3)).verify()
+    after, _ = run("unroll-conv", graph)
     same(graph, after)
 
 
