@@ -43,6 +43,11 @@ def _conv(op: ops.Conv, arriving: Shape, stepwise: bool, classes: Classes) -> La
     if op.bias.ndim > 1:
         return _part(classes, "ConvMap", empty(op.weight), empty(op.bias), **options)
     made = _part(classes, f"Conv{op.axes}d", str(c_in * op.groups), str(c_out), sizes(tuple(kernel)), **options)
+    return _kept(op, made)
+
+
+def _kept(op: ops.Op, made: Layer) -> Layer:
+    """The layer, left alone by training where the op is a constant of the model."""
     return Layer(f"{made.make}.requires_grad_(False)") if op.metadata.get("learned") is False else made
 
 
@@ -140,7 +145,7 @@ _Writer = Callable[[Any, Shape, bool, Classes], Layer]
 _WRITERS: dict[type[ops.Op], _Writer] = {
     ops.Linear: _linear,
     ops.Affine: _affine,
-    ops.Scale: lambda op, _, __, classes: _part(classes, "Scale", empty(op.scale)),
+    ops.Scale: lambda op, _, __, classes: _kept(op, _part(classes, "Scale", empty(op.scale))),
     ops.Conv1d: _conv,
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _conv_transpose,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnir import ops
-from snnir.frontends.torch_fx.builder import Builder
+from snnir.frontends.torch_fx.builder import LEFT_ALONE, LITERAL, Builder
 from snnir.frontends.torch_fx.calls import HANDLERS, Handler, handles
 from snnir.frontends.torch_fx.shapes import reshaped
 from snnir.frontends.torch_fx.signals import BATCH, TIME, Refuse, Signal, axis_of, is_time
@@ -55,7 +55,9 @@ def mul(b: Builder, x: Any, y: Any) -> Signal:
         y = _tensor(y)
         scale = b.fitted(y, x)
         whole = scale.shape == tuple(y.shape)
-        return b.emit(ops.Scale, x, {"scale": y}) if whole and y.dim() else b.emit(ops.Scale, x, scale=scale)
+        if whole and y.dim():
+            return b.emit(ops.Scale, x, {"scale": y}, metadata={} if y.requires_grad else LEFT_ALONE)
+        return b.emit(ops.Scale, x, scale=scale, metadata={} if y.requires_grad else LITERAL)
     if prod(x.shape) < prod(y.shape):
         x, y = y, x
     return b.emit(ops.Multiply, {"a": x, "b": y})
@@ -137,7 +139,7 @@ def total(b: Builder, x: Signal, dim: Any = None, keepdim: bool = False) -> Sign
     dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
     if len(dims) != 1 or dims[0] is None or not is_time(x, dims[0]):
         raise Refuse(f"sum over axes {list(dims)}", expected="time")
-    return b.emit(ops.Scale, _over_time(b, x, keepdim, "mean"), scale=np.float64(x.steps or 1))
+    return b.emit(ops.Scale, _over_time(b, x, keepdim, "mean"), scale=np.float64(x.steps or 1), metadata=LITERAL)
 
 
 def _over_time(b: Builder, x: Signal, keepdim: bool, part: str = "") -> Signal:

@@ -31,6 +31,11 @@ from snnir.ops import (
     Upsample2d,
 )
 
+LEFT_ALONE: Mapping[str, Any] = {"learned": False}
+"""Metadata of an op whose arrays training leaves alone, as it does in the model."""
+LITERAL: Mapping[str, Any] = {**LEFT_ALONE, "literal": True}
+"""The same, of a number that stands in the code: no tensor of the model holds it, so files of weights do not."""
+
 
 @dataclass(frozen=True)
 class Binding:
@@ -234,9 +239,8 @@ class Builder:
         twice = [source for source in a.sources if source in b.sources]
         once = [source for source in (*a.sources, *b.sources) if source not in twice]
         if twice:
-            doubled = self.emit(
-                Scale, Signal(tuple(twice), a.shape, a.lead, a.steps), part="twice", scale=np.float64(2.0)
-            )
+            both = Signal(tuple(twice), a.shape, a.lead, a.steps)
+            doubled = self.emit(Scale, both, part="twice", scale=np.float64(2.0), metadata=LITERAL)
             once += doubled.sources
         return Signal(tuple(once), a.shape, _lead([a, b]), a.steps if a.steps == b.steps else None)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnir import nn as snn
 from snnir import ops
 from snnir.frontends.torch_fx import foreign
-from snnir.frontends.torch_fx.builder import Builder, Timed, to_array
+from snnir.frontends.torch_fx.builder import LEFT_ALONE, Builder, Timed, to_array
 from snnir.frontends.torch_fx.shapes import flatten, unflatten
 from snnir.frontends.torch_fx.signals import TIME, Refuse, Signal
 from snnir.frontends.torch_fx.windows import adaptive_pool, conv, linear, pool, shuffle, unshuffle, upsample
@@ -145,7 +145,7 @@ def _conv_transpose(b: Builder, m: nn.ConvTranspose2d, x: Signal) -> Signal:
 
 @handles(snn.Scale)
 def _scale(b: Builder, m: snn.Scale, x: Signal) -> Signal:
-    return b.emit(ops.Scale, x, {"scale": m.scale})
+    return b.emit(ops.Scale, x, {"scale": m.scale}, metadata={} if m.scale.requires_grad else LEFT_ALONE)
 
 
 # -- norms -----------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def _layer_norm(b: Builder, m: nn.LayerNorm, x: Signal) -> Signal:
     if m.bias is None:
         fields["bias"] = np.zeros(m.normalized_shape, np.float32)
     if m.weight is None and m.bias is None:
-        fields["metadata"] = {"learned": False}  # so that nothing trains what the model has not
+        fields["metadata"] = LEFT_ALONE  # so that nothing trains what the model has not
     return b.emit(ops.LayerNorm, x, {"weight": m.weight, "bias": m.bias}, **fields)
 
 

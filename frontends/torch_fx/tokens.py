@@ -10,7 +10,7 @@ from typing import Any
 
 from snnir import nn as snn
 from snnir import ops
-from snnir.frontends.torch_fx.builder import Builder
+from snnir.frontends.torch_fx.builder import LEFT_ALONE, Builder
 from snnir.frontends.torch_fx.modules import handles
 from snnir.frontends.torch_fx.signals import Signal
 
@@ -34,7 +34,7 @@ def _exponential_filter(b: Builder, m: snn.ExponentialFilter2d, x: Signal) -> Si
         "padding": m.reach,
         "dilation": 1,
         "groups": len(m.weight),
-        "metadata": {LEARNED: False},
+        "metadata": LEFT_ALONE,
     }
     return b.emit(ops.Conv2d, x, {"weight": m.weight, "bias": m.bias}, **fields)
 
@@ -56,4 +56,4 @@ def _constant(b: Builder, m: snn.Constant, x: Signal) -> Signal:
 @handles(snn.PlainLayerNorm)
 def _plain_layer_norm(b: Builder, m: snn.PlainLayerNorm, x: Signal) -> Signal:
     tensors = {"weight": m.weight, "bias": m.bias}
-    return b.emit(ops.LayerNorm, x, tensors, eps=m.eps, metadata={LEARNED: False})
+    return b.emit(ops.LayerNorm, x, tensors, eps=m.eps, metadata=LEFT_ALONE)

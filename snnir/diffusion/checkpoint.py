@@ -15,7 +15,7 @@ from torch import Tensor
 from snnir.diffusion.weight_files import note
 from snnir.errors import CompileError, Violation, fail
 from snnir.graph import Graph
-from snnir.ops import Neuron
+from snnir.ops import Array, Neuron
 
 NAME = "checkpoint.safetensors"
 _FORMAT = "snnir-checkpoint-1"
@@ -115,14 +115,16 @@ def steps_seen(folder: Path) -> int:
 def write_weights(path: Path, graph: Graph, trained: Graph) -> None:
     """What training gave, as a safetensors file for `Graph.with_weights`.
 
-    Constants of neurons are left out unless they were trained: they belong to the model.
+    Constants of neurons are left out unless they were trained, and numbers of the code: they belong to the model.
     """
     from safetensors.numpy import save
 
     before = graph.weights()
-    kept = {
-        key: np.array(value, order="C")
-        for key, value in trained.weights().items()
-        if not isinstance(graph[key.rpartition(".")[0]], Neuron) or not np.array_equal(value, before[key])
-    }
+
+    def weight(key: str, value: Array) -> bool:
+        op = graph[key.rpartition(".")[0]]
+        constant = isinstance(op, Neuron) and np.array_equal(value, before[key])
+        return not constant and "literal" not in op.metadata
+
+    kept = {key: np.array(value, order="C") for key, value in trained.weights().items() if weight(key, value)}
     replace_file(path, save(kept, metadata=note(graph.metadata)))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 import snnir
 from snnir import nn
 from snnir.backends.torch_source.neurons import check_surrogates
+from snnir.diffusion.checkpoint import write_weights
 from snnir.errors import CompileError
+from snnir.models.loading import load_weights
 
 SURROGATES = [nn.Triangle(0.5), nn.ATan(3.0), nn.FastSigmoid(2.0)]
 
@@ -61,3 +66,44 @@ def test_a_surrogate_of_one_s_own_is_not_replaced_without_a_word() -> None:
     with pytest.raises(CompileError, match=r"\[surrogate-unknown\] lif: learns by the surrogate Steep") as caught:
         check_surrogates(graph)
     assert "train the module itself" in str(caught.value)
+
+
+class Constants(nn.Module):
+    """A number in the code, a buffer and a parameter, all of them factors."""
+
+    input_shape = (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.fixed = nn.Scale(0.5)
+        self.free = nn.Scale(0.5, learn=True)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fixed(self.first(x)) * 0.25
+        return self.last(self.free(x + x))
+
+
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool", "sinabs", "spikingjelly"])
+def test_factors_are_trained_where_the_model_trains_them(target: str) -> None:
+    """They all were: a number of the code came out of a training as another one."""
+    graph = snnir.load(Constants())
+    module = snnir.compile(graph, target=target).module()
+    scales = {name: p for name, p in module.named_parameters() if name.endswith("scale")}
+    assert len(scales) == 4
+    assert [name for name, p in scales.items() if p.requires_grad] == ["free.scale"]
+
+
+def test_what_is_fused_with_trained_weights_is_trained() -> None:
+    graph = snnir.load(Constants())
+    fused = snnir.compile(graph, target="torch", passes="fuse-linear")
+    assert [p.requires_grad for p in fused.module().parameters()] == [True, True]
+
+
+def test_numbers_of_the_code_are_not_weights(tmp_path: Path) -> None:
+    graph = snnir.load(Constants())
+    write_weights(tmp_path / "w.safetensors", graph, graph)
+    keys = sorted(load_file(tmp_path / "w.safetensors"))
+    assert keys == ["first.bias", "first.weight", "fixed.scale", "free.scale", "last.bias", "last.weight"]
+    load_weights(Constants(), tmp_path / "w.safetensors")
