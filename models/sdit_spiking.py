@@ -104,13 +104,18 @@ class Reconstruction(nn.Module):
 
     def __init__(self, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        rows, columns = grid
+        # nir's reader (1.0.8) takes a kernel's height for its width: a square one, whose rim sees zeros only, where
+        # padding on both sides makes the grid square. No gradient ever reaches the rim.
+        even = (grid[0] - grid[1]) % 2 == 0
+        kernel = (max(grid), max(grid)) if even else grid
+        rim = [k - n for k, n in zip(kernel, grid, strict=True)]
         self.narrow = nn.Conv2d(width, RANK, 1)
-        self.whole = nn.Conv2d(RANK, width, grid)
+        self.whole = nn.Conv2d(RANK, width, kernel, padding=(rim[0] // 2, rim[1] // 2))
         self.norm = nn.tdBatchNorm2d(width)
         self.condition = Condition(width, width)
         self.neurons = lif()
-        self.places = nn.Conv2d(width, RANK, grid, padding=(rows - 1, columns - 1))  # of one pixel: a value per place
+        pads = (grid[0] + rim[0] // 2 - 1, grid[1] + rim[1] // 2 - 1)
+        self.places = nn.Conv2d(width, RANK, kernel, padding=pads)  # of one pixel: a value per place
         self.widen = nn.Conv2d(RANK, width, 1)
 
     def forward(self, spikes: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

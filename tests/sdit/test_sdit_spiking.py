@@ -104,6 +104,60 @@ def test_the_nir_file_is_the_module() -> None:
     np.testing.assert_allclose(result.run(given), want, atol=1e-6)
 
 
+@pytest.mark.parametrize("image", [(1, 8, 12), (1, 6, 10), (2, 10, 6), (1, 2, 6), (1, 2, 2)], ids=str)
+def test_grids_that_are_not_square_and_odd_ones(image: Any, tmp_path: Path) -> None:
+    """2 to 6 tokens along an axis: strictly NIR, since kernels are square also where grids are not."""
+    model = tiny(image=image)
+    given, graph = example(model), snnir.load(model)
+    with torch.no_grad():
+        want = model.double()(*(torch.from_numpy(v) for v in given.values())).numpy()
+    assert want.shape[2:] == model.currents
+    np.testing.assert_allclose(snnir.interpret(graph, given), want, atol=1e-9)
+    result = snnir.compile(graph, "nir")
+    np.testing.assert_allclose(result.run(given), want, atol=1e-6)
+    (tmp_path / "g.nir").write_bytes(result.files()["graph.nir"])
+    read = nir.read(tmp_path / "g.nir", type_check=True)
+    assert all(n.weight.shape[2] == n.weight.shape[3] for n in read.nodes.values() if isinstance(n, nir.Conv2d))
+
+
+def test_a_grid_with_one_even_and_one_odd_side_is_right_but_not_for_nir_s_type_check(tmp_path: Path) -> None:
+    """No padding on both sides makes such a grid square; nir 1.0.8 takes a kernel's height for its width."""
+    model = tiny(image=(1, 4, 6))
+    given = example(model)
+    result = snnir.compile(snnir.load(model), "nir")
+    with torch.no_grad():
+        want = model.double()(*(torch.from_numpy(v) for v in given.values())).numpy()
+    np.testing.assert_allclose(result.run(given), want, atol=1e-6)
+    (tmp_path / "g.nir").write_bytes(result.files()["graph.nir"])
+    assert "blocks_in.0.reconstruction.whole" in nir.read(tmp_path / "g.nir", type_check=False).nodes
+    with pytest.raises(ValueError, match=r"reconstruction\.whole"):
+        nir.read(tmp_path / "g.nir", type_check=True)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (3, 5), (7, 2)])
+def test_the_filter_is_a_mean_of_all_that_lies_towards_a_corner(rows: int, columns: int) -> None:
+    """On grids of odd sizes, and narrower than it reaches: written out, token by token."""
+    reach, x = max(rows, columns) - 1, np.random.default_rng(0).normal(size=(1, 1, 4, rows, columns))
+    layer = nn.ExponentialFilter2d(4, reach).double()
+    got = layer(torch.from_numpy(x))[0, 0].numpy()
+    decay = np.exp(-np.exp(1.0))  # of four channels, all the first
+    total = sum(decay ** (i + j) for i in range(reach + 1) for j in range(reach + 1))
+    ways = set()
+    for channel in range(4):
+        found = []
+        for down in (1, -1):
+            for right in (1, -1):
+                y = np.zeros((rows, columns))
+                for r, c, i, j in np.ndindex(rows, columns, reach + 1, reach + 1):
+                    if 0 <= r + down * i < rows and 0 <= c + right * j < columns:
+                        y[r, c] += decay ** (i + j) * x[0, 0, channel, r + down * i, c + right * j] / total
+                if np.allclose(y, got[channel], atol=1e-6):
+                    found.append((down, right))
+        assert found
+        ways |= {found[0]} if min(rows, columns) > 1 else {(0, k) for k in range(4)}
+    assert len(ways) == 4
+
+
 def test_every_population_spikes_and_none_always() -> None:
     graph = snnir.load(tiny())
     populations = [name for name, op in graph.ops.items() if op.kind == "LIF"]
