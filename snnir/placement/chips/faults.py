@@ -108,10 +108,17 @@ def _named(packer: Packer, violation: Violation, block: frozenset[str]) -> Viola
     )
 
 
-def first_that_go(packer: Packer) -> str:
-    """The populations, from the first on, that chips could hold; '' for none."""
-    _, reach = packer.best()
-    return _some([name for group in packer.net.groups[:reach] for name in group])
+def most_that_go(packer: Packer) -> str:
+    """The run of populations with the most neurons that chips could hold; '' for none."""
+    net, start = packer.net, 0
+    runs: list[list[str]] = [[]]
+    while start < len(net.groups):
+        _, reach = packer.best(start)
+        runs.append([name for group in net.groups[start:reach] for name in group])
+        start = max(reach, start + 1)
+    sizes = [sum(net.size(name) for name in run) for run in runs]
+    largest = max(range(len(runs)), key=lambda i: sizes[i])
+    return f"{_some(runs[largest])} ({sizes[largest]} neurons)" if runs[largest] else ""
 
 
 def _last_resort(packer: Packer) -> list[Violation]:

@@ -19,6 +19,7 @@ from snnir.placement.fitting import violations_of
 from snnir.target import Backend
 
 _PIECES = 16  # a population on more chips than that is no longer one
+_ROOM = ("hidden-neurons", "connections")  # rules that a network breaks all the more as it grows
 
 Stage = tuple["Load", ...]
 Cost = tuple[int, int, int]
@@ -48,51 +49,54 @@ class Packer:
     several: Mapping[str, int] = field(default_factory=dict)
     strict: bool = False
     _known: dict[tuple[tuple[Aim, ...], Cone], bool] = field(default_factory=dict)
+    _crowded: set[tuple[tuple[Aim, ...], Cone]] = field(default_factory=set)
 
     @property
     def ports(self) -> Any:
         return self.chip.target.ports
 
-    def best(self) -> tuple[list[Load] | None, int]:
-        """The chips in their order, or None; and how many of the groups some chips can hold."""
+    def best(self, first: int = 0) -> tuple[list[Load] | None, int]:
+        """The chips in their order, from group `first` on, or None; and up to which group some chips can hold them."""
         groups = self.net.groups
         found: list[tuple[Cost, list[Load]] | None] = [((0, 0, 0), [])]
-        for end in range(1, len(groups) + 1):
+        for end in range(first + 1, len(groups) + 1):
             options: list[tuple[Cost, list[Load]]] = []
-            for start in range(end - 1, -1, -1):
-                before = found[start]
+            full = False  # what one chip has no room for, it has none for together with more
+            for start in range(end - 1, first - 1, -1):
+                before = found[start - first]
                 if before is None:
                     continue
-                most = min((cost[0] for cost, _ in options), default=None)
-                if most is not None and before[0][0] + 1 > most:
+                most = min((cost[0] - before[0][0] for cost, _ in options), default=None)
+                if most is not None and most < (3 if full else 1):
                     continue
-                stage = self.stage(start, end)
+                inside = frozenset(name for group in groups[start:end] for name in group)
+                aims = self.aims(inside)
+                stage = self.packed(aims, inside, most)
+                full = full or ((stage is None or len(stage) > 1) and self._full(aims, inside))
                 if stage is not None:
                     cost = self._cost(stage)
                     total = (before[0][0] + cost[0], before[0][1] + cost[1], before[0][2] + cost[2])
                     options.append((total, [*before[1], *stage]))
             found.append(min(options, key=lambda option: option[0]) if options else None)
         last = found[-1]
-        reach = max(end for end, option in enumerate(found) if option is not None)
+        reach = max(end for end, option in enumerate(found, first) if option is not None)
         return (None if last is None else last[1]), reach
 
     def aims(self, inside: frozenset[str]) -> tuple[Aim, ...]:
         """What others read of these populations."""
         return tuple(Aim(name) for name in self.net.graph.ops if name in inside and self.net.readers[name] - inside)
 
-    def stage(self, start: int, end: int) -> Stage | None:
-        """The chips for a run of groups; None where no chips can hold it."""
-        inside = frozenset(name for group in self.net.groups[start:end] for name in group)
-        return self.packed(self.aims(inside), inside)
+    def packed(self, aims: Sequence[Aim], inside: frozenset[str], most: int | None = None) -> Stage | None:
+        """The chips for these aims, first fit; None where there are none.
 
-    def packed(self, aims: Sequence[Aim], inside: frozenset[str]) -> Stage | None:
-        """The chips for these aims, first fit; None where there are none."""
+        `most`: the chips that the best other way takes; several are of use only where they are fewer.
+        """
         going = [aim.name for aim in aims if self._goes_on(aim, inside)]
         if any(not self._narrow(name) or (self.strict and self.several.get(name)) for name in going):
             return None
         if self.fits(tuple(aims), inside):
             return (Load(tuple(aims), inside),)
-        if len(aims) == 1 and self.alone(aims[0], inside) is None:
+        if most is not None and most <= 2:
             return None
         chips: list[list[Aim]] = []
         for aim in aims:
@@ -113,7 +117,8 @@ class Packer:
         if self.fits((aim,), inside):
             return (aim,)
         size = self.net.size(aim.name)
-        if aim.name in self.net.loops:
+        finest = Aim(aim.name, 0, -(-size // _PIECES))
+        if aim.name in self.net.loops or not self.fits((finest,), inside):
             return None
         for count in range(max(2, -(-size // self.ports.outputs)), min(_PIECES, size) + 1):
             width = -(-size // count)
@@ -127,8 +132,17 @@ class Packer:
         cone = self.net.cone(aims, inside)
         key = (aims, cone)
         if key not in self._known:
-            self._known[key] = self._small(aims, cone) and not self.violations(aims, inside)
+            faults = self.violations(aims, inside) if self._small(aims, cone) else []
+            self._known[key] = self._small(aims, cone) and not faults
+            if any(v.rule.endswith(_ROOM) for v in faults):
+                self._crowded.add(key)
         return self._known[key]
+
+    def _full(self, aims: Sequence[Aim], inside: frozenset[str]) -> bool:
+        """Whether a chip has no room for these populations, whatever crosses."""
+        cone = self.net.cone(tuple(aims), inside)
+        neurons = sum(self.net.size(name) for name in cone.members if self.net.population(name))
+        return (tuple(aims), cone) in self._crowded or neurons > self.ports.neurons
 
     def violations(self, aims: tuple[Aim, ...], inside: frozenset[str]) -> list[Violation]:
         """Every reason why one chip cannot give these aims."""

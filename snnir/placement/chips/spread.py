@@ -153,8 +153,8 @@ def _loads(packer: Packer, most: int | None) -> list[Load]:
             found = faults.spiking_twice(packer, bent)
             raise CompileError(found, title=f"a cut between {title} chips would lose spikes")
     if loads is None:
-        first = faults.first_that_go(packer)
-        some = f"; {first} alone would go" if first else ""
+        largest = faults.most_that_go(packer)
+        some = f"; the most that would go is {largest}" if largest else ""
         raise CompileError(faults.unsplittable(packer), title=f"no number of {title} chips holds the network{some}")
     if most is not None and len(loads) > most:
         raise CompileError([faults.too_few(packer, loads, most)], title="the network needs more chips")
