@@ -1,11 +1,9 @@
-"""The layer-wise neuron loops of the torch target: values against NumPy, gradients against plain autograd, and both
-against the frameworks. Every test runs with the tensor operations and with the compiled loops."""
+"""The layer-wise neuron loops of the torch target: values against NumPy, memory, values and gradients against the
+frameworks. Every test runs with the tensor operations and with the compiled loops."""
 
 import ast
-import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +14,7 @@ from torch import Tensor
 
 from snnir.backends.torch import kernels
 from snnir.backends.torch.kernels import Neuron, State, Surrogate, run, step
-
-T, B, C, H, W = 7, 3, 4, 5, 6
-SAMPLE = (C, H, W)
-
-
-@pytest.fixture(params=["tensor", "numba"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(kernels, "NUMBA_AFTER", 0 if request.param == "numba" else 1 << 62)
-    called: list[int] = []
-    launch = kernels._launch
-    monkeypatch.setattr(kernels, "_launch", lambda *a: (called.append(1), launch(*a)))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield request.param
-    torch.set_num_threads(threads)
-    assert bool(called) == (request.param == "numba"), "the test did not run on the engine it names"
-
-
-def uniform(low: float, high: float, *shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
-
-
-def currents(*shape: int, seed: int = 1) -> Tensor:
-    return uniform(-0.7, 1.5, *(shape or (T, B, *SAMPLE)), seed=seed)
-
-
-NEURONS: dict[str, Neuron] = {
-    "lif": Neuron(decay=0.9, gain=0.35, threshold=1.0),
-    "lif, per channel": Neuron(
-        decay=uniform(0.5, 0.9, C, 1, 1),
-        gain=uniform(0.5, 1.0, C, 1, 1, seed=2),
-        drive=uniform(0.0, 0.2, C, 1, 1, seed=3),
-        threshold=uniform(0.4, 1.0, C, 1, 1, seed=4),
-        v_reset=uniform(-0.5, 0.2, C, 1, 1, seed=5),
-    ),
-    "lif, per neuron, inclusive": Neuron(
-        decay=uniform(0.5, 0.9, *SAMPLE),
-        threshold=torch.tensor(0.8),
-        v_reset=uniform(-0.3, 0.3, *SAMPLE),
-        inclusive=True,
-    ),
-    "lif, subtract": Neuron(decay=0.8, gain=0.7, threshold=0.9, v_drop=0.9),
-    "if, subtract per channel": Neuron(
-        decay=1.0, threshold=uniform(0.4, 1.0, C, 1, 1), v_drop=uniform(0.4, 1.0, C, 1, 1), drive=-0.05
-    ),
-    "cuba lif": Neuron(decay=0.8, gain=0.3, threshold=0.6, decay_syn=0.7, gain_syn=0.9, drive=0.02, v_reset=-0.1),
-    "cuba lif, per neuron": Neuron(
-        decay=uniform(0.5, 0.9, *SAMPLE), threshold=0.6, decay_syn=uniform(0.3, 0.9, *SAMPLE), v_drop=0.6
-    ),
-    "li": Neuron(decay=0.9, gain=0.1, drive=0.3),
-    "cuba li": Neuron(decay=uniform(0.5, 0.9, C, 1, 1), gain=0.5, decay_syn=0.8, gain_syn=uniform(0.2, 0.9, C, 1, 1)),
-}
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "contiguous": lambda x: x.contiguous(),
-    "channels last": lambda x: x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3),
-    "width first": lambda x: x.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2),
-    "every other value": lambda x: torch.stack([x, x], -1)[..., 0],
-    "batch first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
-    "expanded over time": lambda x: x[:1].expand(x.shape),
-}
-every_neuron = pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS.keys())
+from tests.backends.kernel_cases import LAYOUTS, NEURONS, SAMPLE, B, C, T, currents, uniform
 
 
 def cast(neuron: Neuron, dtype: torch.dtype) -> Neuron:
@@ -160,145 +97,6 @@ def test_state_carries_on_where_a_run_stopped(engine: str) -> None:
     v = uniform(-1, 1, *SAMPLE)
     expected, _, _ = numpy_loop(x, NEURONS["cuba lif"], v=v.numpy(), i=0.25)
     np.testing.assert_array_equal(run(x, NEURONS["cuba lif"], State(v, 0.25))[0], expected)
-
-
-# Gradients
-
-
-class Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, fired: Tensor, surrogate: Surrogate) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.surrogate = surrogate
-        return fired.to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (u,), alpha = ctx.saved_tensors, ctx.surrogate.alpha
-        slope = {
-            "atan": lambda: alpha / 2 / (1 + (math.pi / 2 * alpha * u) ** 2),
-            "fast_sigmoid": lambda: 1 / (1 + alpha * u.abs()) ** 2,
-            "triangle": lambda: torch.relu(1 - u.abs() / alpha) / (2 * alpha),
-        }[ctx.surrogate.kind]()
-        return grads[0] * slope, None, None
-
-
-def autograd_loop(x: Tensor, n: Neuron, v: Any, i: Any) -> tuple[Tensor, Tensor, Tensor]:
-    outputs = []
-    for current in x:
-        if n.decay_syn is not None:
-            i = n.decay_syn * i + n.gain_syn * current
-            current = i
-        v = n.decay * v + n.gain * current + n.drive
-        if n.threshold is None:
-            outputs.append(v)
-            continue
-        fired = v >= n.threshold if n.inclusive else v > n.threshold
-        s = Step.apply(v - n.threshold, fired, n.surrogate)
-        outputs.append(s)
-        r = s.detach() if n.detach_reset else s
-        v = v * (1 - r) + n.v_reset * r if n.v_drop is None else v - r * n.v_drop
-    return torch.stack(outputs), v, i
-
-
-def gradients(loop: Any, x: Tensor, neuron: Neuron, layout: Callable[[Tensor], Tensor], trained: bool) -> list[Tensor]:
-    """Gradients, for the input, the first state and (trained) the parameters, of a loss over outputs and last state."""
-    leaves = [x.clone(), uniform(-1, 1, B, *SAMPLE, seed=8), uniform(-1, 1, B, *SAMPLE, seed=9)]
-    if trained:
-        neuron = Neuron(*(p.detach().clone() if isinstance(p, Tensor) else p for p in neuron))
-        leaves += [p for p in neuron if isinstance(p, Tensor)]
-    for leaf in leaves:
-        leaf.requires_grad_()
-    output, v, i = loop(layout(leaves[0]), neuron, leaves[1], leaves[2])
-    loss = (output * uniform(-1, 1, *output.shape, seed=6)).sum() + (v * uniform(-1, 1, *v.shape, seed=7)).sum()
-    if neuron.decay_syn is not None:
-        loss = loss + (i * uniform(-1, 1, *i.shape, seed=10)).sum()
-    loss.backward()
-    return [leaf.grad if leaf.grad is not None else torch.zeros(0) for leaf in leaves]
-
-
-def our_loop(x: Tensor, neuron: Neuron, v: Tensor, i: Tensor) -> tuple[Tensor, Any, Any]:
-    output, state = run(x, neuron, State(v, i))
-    return output, state.v, state.i
-
-
-def our_loop_in_place(x: Tensor, neuron: Neuron, v: Tensor, i: Tensor) -> tuple[Tensor, Any, Any]:
-    output, state = run(x * 1.0, neuron, State(v, i), in_place=True)
-    return output, state.v, state.i
-
-
-SURROGATES = [Surrogate("atan", 2.0), Surrogate("fast_sigmoid", 5.0), Surrogate("triangle", 0.5)]
-
-
-def assert_same_gradients(neuron: Neuron, loop: Any, layouts: list[str], trained: bool = False) -> None:
-    for name in layouts:
-        expected = gradients(autograd_loop, currents(), neuron, LAYOUTS[name], trained)
-        assert all(g.abs().max() > 1e-3 for g in expected if g.numel())
-        found = gradients(loop, currents(), neuron, LAYOUTS[name], trained)
-        for a, b in zip(found, expected, strict=True):
-            if b.numel():
-                torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
-
-
-@every_neuron
-def test_gradients_are_those_of_autograd(engine: str, neuron: Neuron) -> None:
-    assert_same_gradients(neuron, our_loop, list(LAYOUTS))
-
-
-@pytest.mark.parametrize("kind", ["lif", "cuba lif", "li"])
-def test_gradients_in_place(engine: str, kind: str) -> None:
-    assert_same_gradients(NEURONS[kind], our_loop_in_place, ["contiguous", "channels last"])
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: s.kind)
-@pytest.mark.parametrize("kind", ["lif, per channel", "lif, subtract"])
-def test_gradients_of_every_surrogate_through_the_reset(engine: str, kind: str, surrogate: Surrogate) -> None:
-    neuron = NEURONS[kind]._replace(surrogate=surrogate, detach_reset=False)
-    assert_same_gradients(neuron, our_loop, ["contiguous", "channels last"])
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES[1:], ids=lambda s: s.kind)
-def test_gradients_of_every_surrogate(engine: str, surrogate: Surrogate) -> None:
-    assert_same_gradients(NEURONS["lif"]._replace(surrogate=surrogate), our_loop, ["contiguous"])
-
-
-@pytest.mark.parametrize("detach", [True, False], ids=["detached", "through the reset"])
-@every_neuron
-def test_gradients_of_trained_parameters(neuron: Neuron, detach: bool) -> None:
-    parameters = [torch.as_tensor(p, dtype=torch.float64) if isinstance(p, float) else p for p in neuron[:8]]
-    assert_same_gradients(Neuron(*parameters, *neuron[8:-1], detach), our_loop, ["contiguous"], trained=True)
-
-
-def test_gradient_flows_through_the_state_between_chunks(engine: str) -> None:
-    x, neuron = currents(), NEURONS["cuba lif"]
-
-    def chunked(x: Tensor, neuron: Neuron, v: Tensor, i: Tensor) -> tuple[Tensor, Any, Any]:
-        first, state = run(x[:2], neuron, State(v, i))
-        second, state = run(x[2:], neuron, state)
-        return torch.cat([first, second]), state.v, state.i
-
-    assert x.shape[0] > 2
-    assert_same_gradients(neuron, chunked, ["contiguous", "channels last"])
-
-
-def test_gradients_of_a_mean_over_time(engine: str) -> None:
-    for name in ("contiguous", "channels last"):
-        found = []
-        for loop in (autograd_loop, our_loop):
-            x = currents().requires_grad_()
-            output, _, _ = loop(LAYOUTS[name](x), NEURONS["cuba lif"], torch.zeros(()), torch.zeros(()))
-            (output.mean(0) * uniform(-1, 1, B, *SAMPLE, seed=6)).sum().backward()
-            found.append(x.grad)
-        torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-12)
-
-
-def test_a_second_backward_pass_gives_the_same(engine: str) -> None:
-    x = currents().requires_grad_()
-    loss = run(x * 1.0, NEURONS["lif"], in_place=True)[0].sum()
-    first = torch.autograd.grad(loss, x, retain_graph=True)[0].clone()
-    second = torch.autograd.grad(loss, x, retain_graph=True)[0].clone()
-    assert torch.equal(first, second)
-    assert torch.equal(first, torch.autograd.grad(loss, x)[0])
 
 
 # Memory
