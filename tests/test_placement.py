@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import snnir
 from snnir.errors import CompileError, UsageError
-from snnir.graph import Edge, Graph, chain
+from snnir.graph import Graph, chain
 from snnir.models import sdit
 from snnir.ops import LIF, Activation, Affine, Delay, Input, LayerNorm, Linear, Output, Repeat, TemporalMean
 from snnir.placement import Placement, partition
@@ -130,15 +130,6 @@ def test_nothing_can_go_on_the_chip() -> None:
     real = chain(("x", Input(shape=(3,))), ("f", Activation(function="sigmoid")), ("y", Output()), semantics=MEANING)
     with pytest.raises(CompileError, match="no neurons"):
         partition(real, "lava")
-
-
-def test_a_loop_is_not_cut() -> None:
-    rng = np.random.default_rng(0)
-    ops = {"x": Input(shape=(4,)), "a": lif(4), "w": layer(rng, 4, 4), "y": Output()}
-    graph = Graph(ops, (Edge("x", "a"), Edge("a", "w"), Edge("w", "a"), Edge("a", "y")), MEANING)
-    with pytest.raises(CompileError, match="placement-feedback"):
-        cut(graph, sides_of(graph, {"a"}))
-    assert partition(graph, "lava").places["w"].side == "chip"
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_would() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.build import Options, build
+from snnir.backends.lava.planner import plan
 from snnir.backends.lava.target import TARGET
 from snnir.graph import Graph
 from snnir.pipeline import Pass, parse_pipeline
@@ -27,6 +28,10 @@ class LavaBackend:
         """To neurons and linear ops."""
         Options.read(options)  # a misspelt option is an error before any work is done
         return parse_pipeline(PIPELINE)
+
+    def lags(self, graph: Graph) -> Mapping[str, int]:
+        """By how many steps populations and outputs of a lowered graph come late: name -> steps."""
+        return plan(graph).lags
 
     def build(self, graph: Graph, options: Mapping[str, Any]) -> LavaArtifact:
         """The artifact; options as in `snnir.backends.lava.build.Options`.

@@ -9,6 +9,7 @@ from typing import Any
 from snnir.backends.xylo.artifact import XyloArtifact
 from snnir.backends.xylo.build import Options, build
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3, IMU, Chip
+from snnir.backends.xylo.mapping import plan
 from snnir.backends.xylo.target import target_of
 from snnir.graph import Graph
 from snnir.pipeline import Pass, parse_pipeline
@@ -28,6 +29,10 @@ class XyloBackend:
         """To dense weights and plain neurons."""
         Options.read(options)  # a misspelt option is an error before any work is done
         return parse_pipeline(PIPELINE)
+
+    def lags(self, graph: Graph) -> Mapping[str, int]:
+        """By how many steps populations and outputs of a lowered graph come late: name -> steps."""
+        return plan(graph, self.chip).lags
 
     def build(self, graph: Graph, options: Mapping[str, Any]) -> XyloArtifact:
         """The artifact.

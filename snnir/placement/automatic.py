@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -14,12 +15,14 @@ from snnir.graph import Graph
 from snnir.ops import Array, Input, Neuron, Output, Repeat, TemporalMean, Threshold
 from snnir.placement.crossing import crossings_of, faults_of
 from snnir.placement.examples import example
-from snnir.placement.fitting import factor, of_room, violations_of
+from snnir.placement.fitting import factor, lags_of, of_room, violations_of
 from snnir.placement.kinds import bounds, free_ops
+from snnir.placement.loop_time import short_loops
 from snnir.placement.mincut import may_enter, on_chip
-from snnir.placement.parts import cut, part_of, sides_of
-from snnir.placement.types import Part, Place, Placement, Side
-from snnir.schedule import schedule
+from snnir.placement.opening import BETWEEN, Loops, shared
+from snnir.placement.parts import Step, cut, part_of, sides_of
+from snnir.placement.types import Loop, Part, Place, Placement, Side, parts_of
+from snnir.schedule import Group, schedule
 from snnir.target import Backend
 
 HOSTS = ("torch", "onnx")
@@ -87,6 +90,10 @@ def _forced(graph: Graph, place: Mapping[str, Side]) -> dict[str, str]:
     return found
 
 
+def _chips(steps: Sequence[Step]) -> list[Part]:
+    return [part for part in parts_of(steps) if part.side == "chip"]
+
+
 @dataclass
 class _Search:
     graph: Graph
@@ -99,6 +106,10 @@ class _Search:
     barred: dict[str, str] = field(default_factory=dict)
     misfits: list[dict[str, Any]] = field(default_factory=list)
     because: dict[str, Violation] = field(default_factory=dict)
+    loops: Loops = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loops = Loops(self.graph, self.forced)
 
     @cached_property
     def most(self) -> dict[str, int | None]:
@@ -118,18 +129,23 @@ class _Search:
         ]
         if faults:
             raise CompileError(faults, title="what is to be on the chip cannot run there")
-        for _ in range(len(self.graph) + 1):
-            sides, parts = self._cut(frozenset())
-            crossing = list(faults_of(self.graph, parts, self.ports, self.most, self.chip.target))
-            if crossing:
-                raise CompileError(crossing, title=f"the cut does not go through {self.chip.target.title}'s ports")
-            tight = next(((p, v) for p in parts if (v := self._violations(p))), None)
-            if tight is None:
-                break
+        for _ in range(2 * len(self.graph) + 1):
+            try:
+                sides, steps = self._cut(frozenset())
+                parts = _chips(steps)
+                self._require_ports(steps)
+                tight = next(((p, v) for p in parts if (v := self._violations(p))), None)
+                if tight is None:
+                    self._require_time(steps)
+                    break
+            except CompileError as error:
+                # A loop that was to lie on both sides only because it might: it stays on one.
+                if not self._closed(error):
+                    raise
+                continue
             self._shrink(*tight)
         if not parts:
             raise CompileError(self._nothing(sides), title="nothing of the network can go on the chip")
-        steps = cut(self.graph, sides)
         placement = Placement(
             self.graph,
             self.chip.target.name,
@@ -156,40 +172,86 @@ class _Search:
                 self.barred[name] = "no input reaches it: every part that reads it has its own copy"
             elif type(op) not in self.chip.target.ops:
                 self.barred[name] = f"{op.kind} does not exist on {self.chip.target.title}"
-        for group in schedule(self.graph).groups:
-            why = next((name for name in group.ops if name in self.barred), None)
-            if group.cyclic and why is not None:
-                for name in group.ops:
-                    self.barred.setdefault(name, f"in a loop with {why}: {self.barred[why]}")
+        for group in self.loops.cycles:
+            self.loops.consider(group, self.barred)
+            if group.ops[0] not in self.loops.open:
+                self._bar_loop(group)
+        for name in self.loops.open:
+            if name in self.loops.waiting:
+                self.barred.setdefault(name, BETWEEN)
+
+    def _bar_loop(self, group: Group) -> None:
+        why = next((name for name in group.ops if self.barred.get(name, BETWEEN) != BETWEEN), None)
+        for name in group.ops:
+            if self.barred.get(name) == BETWEEN:
+                del self.barred[name]
+            if why is not None:
+                closed = self.loops.closed.get(name)
+                more = f" (the loop cannot lie on both sides: {closed})" if closed else ""
+                self.barred.setdefault(name, f"in a loop with {why}: {self.barred[why]}{more}")
+
+    def _closed(self, error: CompileError) -> bool:
+        """Whether some loop need not lie on both sides; then it no longer does."""
+        found = self.loops.close(error.violations[0])
+        for group in found:
+            self._bar_loop(group)
+        return bool(found)
 
     def _bar_by_meaning(self) -> None:
         """Neurons whose rule the chip does not have: each is tried alone."""
         for group in schedule(self.graph).groups:
-            neurons = [n for n in group.ops if isinstance(self.graph[n], (Neuron, Threshold)) and n not in self.barred]
-            if not neurons:
-                continue
-            sides = sides_of(self.graph, set(group.ops))
-            if not set(group.ops) <= sides.keys():
-                continue
-            part = part_of(self.graph, sides, "trial", list(group.ops), 1)  # type: ignore[arg-type]
-            reasons = [v for v in self._violations(part) if not of_room(v)]
-            if reasons:
-                more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            alone = {name: self._reasons([name]) for name in group.ops} if group.ops[0] in self.loops.open else {}
+            reasons = self._reasons(list(group.ops)) if not alone else []
+            if reasons and self.loops.could(group):
+                alone = {name: self._reasons([name]) for name in group.ops}
+                self.loops.consider(group, {name for name in alone if alone[name]})
+            if group.ops[0] in self.loops.open:
                 for name in group.ops:
-                    self.barred.setdefault(name, f"{reasons[0].what} [{reasons[0].rule}]{more}")
-                    self.because.setdefault(name, reasons[0])
+                    self._bar([name], alone[name])
+                    if name in self.loops.waiting:
+                        self.barred.setdefault(name, BETWEEN)
+            else:
+                self._bar(list(group.ops), reasons)
+
+    def _bar(self, names: Sequence[str], reasons: Sequence[Violation]) -> None:
+        if reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            for name in names:
+                self.barred.setdefault(name, f"{reasons[0].what} [{reasons[0].rule}]{more}")
+                self.because.setdefault(name, reasons[0])
+
+    def _reasons(self, members: list[str]) -> list[Violation]:
+        """Why the chip does not run these ops, whatever there is of room; nothing where they hold no neurons."""
+        if not any(isinstance(self.graph[n], (Neuron, Threshold)) and n not in self.barred for n in members):
+            return []
+        sides = sides_of(self.graph, set(members))
+        if not set(members) <= sides.keys():
+            return []
+        part = part_of(self.graph, sides, "trial", members, Fraction(1))
+        return [v for v in self._violations(part) if not of_room(v)]
 
     def _violations(self, part: Part) -> list[Violation]:
         return violations_of(part.graph, self.chip, self.allow, self.options)
 
     # -- what fits ---------------------------------------------------------------------------------------------
 
-    def _cut(self, without: frozenset[str]) -> tuple[dict[str, Side], list[Part]]:
+    def _cut(self, without: frozenset[str]) -> tuple[dict[str, Side], tuple[Step, ...]]:
         able = frozenset(self.graph.ops) - self.barred.keys() - without
-        chip = on_chip(self.graph, able, self.forced, self.ports, self.most)
+        chip = on_chip(self.graph, able, self.forced, self.ports, self.most, frozenset(self.loops.open))
         sides = sides_of(self.graph, chip)
-        parts = [step for step in cut(self.graph, sides) if isinstance(step, Part) and step.side == "chip"]
-        return sides, parts
+        return sides, cut(self.graph, sides)
+
+    def _require_ports(self, steps: Sequence[Step]) -> None:
+        faults = list(faults_of(self.graph, steps, self.ports, self.most, self.chip.target))
+        if faults:
+            raise CompileError(faults, title=f"the cut does not go through {self.chip.target.title}'s ports")
+
+    def _require_time(self, steps: Sequence[Step]) -> None:
+        parts = [p for step in steps if isinstance(step, Loop) for p in step.parts if p.side == "chip"]
+        lags = {p.name: lags_of(p.graph, self.chip, self.allow, self.options) for p in parts}
+        faults = [fault for _, fault in short_loops(self.graph, steps, lags, self.chip.target)]
+        if faults:
+            raise CompileError(faults, title=f"a loop over {self.chip.target.title} and a host would change its time")
 
     def _shrink(self, part: Part, violations: list[Violation]) -> None:
         """Leaves on the chip the largest run of populations that fits it, in their order; the others are barred."""
@@ -202,7 +264,7 @@ class _Search:
                    for i in range(len(populations) - size + 1)]  # fmt: skip
         for window in sorted(windows[:_TRIALS], key=lambda names: -self._neurons(names)):
             others = frozenset(populations) - set(window)
-            parts = [p for p in self._cut(others)[1] if set(window) & set(self._populations(p))]
+            parts = [p for p in _chips(self._cut(others)[1]) if set(window) & set(self._populations(p))]
             if parts and not any(self._violations(p) for p in parts):
                 best = tuple(window)
                 break
@@ -233,7 +295,10 @@ class _Search:
     # -- reasons -----------------------------------------------------------------------------------------------
 
     def _places(self, sides: Mapping[str, Side]) -> dict[str, Place]:
-        return {name: self._place(name, sides) for name in self.graph.ops}
+        between = {n for group in shared(self.graph, sides) for n in group.ops if n in self.loops.waiting}
+        return {
+            name: Place("driver", BETWEEN) if name in between else self._place(name, sides) for name in self.graph.ops
+        }
 
     def _place(self, name: str, sides: Mapping[str, Side]) -> Place:
         side = sides.get(name, "host")
@@ -280,7 +345,8 @@ class _Search:
         faults: list[Violation] = []
         for name, op in self.graph.ops.items():
             if isinstance(op, (Neuron, Threshold)):
-                why = self.barred.get(name) or self._why_host(name, sides)
+                asked = "as you say" if name in self.forced else ""
+                why = self.barred.get(name) or asked or self._why_host(name, sides)
                 faults.append(self._fault("placement-nothing", f"stays on the host: {why}", name))
         if not faults:
             faults.append(Violation("placement-nothing", "the network has no neurons", expected="neurons for the chip"))
@@ -289,6 +355,8 @@ class _Search:
     def _fault(self, rule: str, what: str, name: str) -> Violation:
         op, because = self.graph[name], self.because.get(name)
         expected, hint = (because.expected, because.hint) if because else ("", "")
-        if rule == "placement-nothing" and because is None and name not in self.barred:
+        if rule == "placement-nothing" and name in self.forced:
+            hint = hint or "let it go on the chip: leave its --place away"
+        elif rule == "placement-nothing" and because is None and name not in self.barred:
             expected, hint = self.ports.says, "choose lava, which takes graded spikes, or put neurons before it"
         return Violation(rule, what, ", ".join(self.graph.sources(name)), str(op.loc or ""), expected, hint)

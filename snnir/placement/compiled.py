@@ -6,16 +6,19 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from snnir.errors import CompileError, UsageError, Violation
+from snnir.interpreter.stepping import rest_of
 from snnir.ops import Array
-from snnir.placement import describe
-from snnir.placement.running import in_floats, run
+from snnir.placement import describe, lockstep
+from snnir.placement.running import held, in_floats, run
 from snnir.placement.types import Part, Placement
 from snnir.target import Files
 
@@ -67,7 +70,14 @@ class PartitionArtifact:
             CompileError: its software is not here.
         """
         how = {"compiled": self._compiled, "vendor": self._in_vendor_software, "float": in_floats}
-        values = run(self.placement, inputs, how[chip])
+        if chip == "float":
+            values = run(self.placement, inputs)
+        else:
+            with TemporaryDirectory() as place:
+                batch = next(iter(inputs.values())).shape[1]
+                values = run(self.placement, inputs, how[chip], partial(self._stepped, Path(place), batch))
+        if chip == "vendor":
+            self._confirm(values)
         unknown = [name for name in record if name not in values]
         if unknown:
             there = ", ".join(values)
@@ -77,6 +87,18 @@ class PartitionArtifact:
 
     def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_compiled(self.results[part.name], part, inputs)
+
+    def _stepped(self, place: Path, batch: int, part: Part) -> tuple[lockstep.Step, Mapping[str, int]]:
+        return stepped(self.results[part.name], part, place, batch)
+
+    def _confirm(self, values: Mapping[str, Array]) -> None:
+        """The parts of loops in the maker's software, on the very values that went into them step by step."""
+        for part in (p for loop in self.placement.loops for p in loop.parts if p.side == "chip"):
+            found = self._in_vendor_software(part, {name: values[name] for name in part.graph.inputs})
+            wrong = [op for op, end in part.gives.items() if not np.array_equal(found[end], values[op])]
+            if wrong:
+                what = "gives something else in its maker's software than in its simulator"
+                raise CompileError([Violation("placement-vendor", what, name) for name in wrong])
 
     def _in_vendor_software(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_compiled(self.results[part.name], part, inputs, vendor=part.side == "chip")
@@ -88,6 +110,7 @@ class PartitionArtifact:
         found = Files(
             {
                 "run.py": lambda: _source("snnir.placement.run_script"),
+                "lockstep.py": lambda: _source("snnir.placement.lockstep"),
                 "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
                 "placement.txt": lambda: (str(self.placement) + "\n").encode(),
                 "input.npz": lambda: _npz(self.shown),
@@ -95,10 +118,21 @@ class PartitionArtifact:
                 "README.md": lambda: self._readme().encode(),
             }
         )
+        if self.placement.loops:
+            found = found | Files({"holds.npz": lambda: _npz(self._holds())})
         for name, result in self.results.items():
             found = found | with_manifest(result).under(name)
         for name, result in self.floats.items():
             found = found | Files.of(result.artifact.files()).under(f"{name}/float")
+        return found
+
+    def _holds(self) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for loop in self.placement.loops:
+            rest = rest_of(self.placement.graph, [hold.rest for hold in loop.holds if hold.rest])
+            for k, hold in enumerate(loop.holds):
+                made = held(hold, rest)
+                found |= {f"{loop.name}.{k}.steps": np.asarray(made.steps), f"{loop.name}.{k}.rest": made.rest}
         return found
 
     def described(self) -> dict[str, Any]:
@@ -152,6 +186,19 @@ def run_compiled(
     return {name: x[lags.get(name, late) :][:steps] for name, x in outputs.items()}
 
 
+def stepped(result: CompileResult, part: Part, place: Path, batch: int) -> tuple[lockstep.Step, Mapping[str, int]]:
+    """A compiled part of a loop at rest, its files in a folder of `place`: what makes one step, and what comes late."""
+    folder = place / part.name
+    for path, data in result.artifact.files().items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    state = any(op.stateful for op in part.graph.ops.values())
+    model = {"lava": "loihi", "torch": "", "onnx": ""}.get(result.target, "xylo")
+    simulator = import_module(f"snnir.simulators.{model}") if model else None
+    return lockstep.in_folder(folder, result.target, batch, state, simulator)
+
+
 def compiled(
     placement: Placement,
     shown: Mapping[str, Array],
@@ -198,7 +245,7 @@ def compiled(
 def _range(placement: Placement, given: Mapping[str, Array]) -> dict[str, float]:
     """Numbers that happen to be 0 or 1 in what is shown are numbers all the same, and go in as such."""
     kinds = {c.source: c.kind for c in placement.crossings if c.to_chip}
-    plain = any(kinds[name] == "graded" and np.isin(x, (0, 1)).all() for name, x in given.items())
+    plain = any(kinds[placement.means(name)] == "graded" and np.isin(x, (0, 1)).all() for name, x in given.items())
     return {"input_range": max(1.0, *(float(np.abs(x).max()) for x in given.values()))} if plain else {}
 
 
@@ -211,9 +258,15 @@ def _measured(
         got = run_compiled(results[part.name], part, {name: values[name] for name in part.graph.inputs})
         for op, end in part.gives.items():
             found.append({"part": part.name, "value": op} | difference(got[end], values[op]))
-    whole = run(
-        placement, {n: values[n] for n in placement.graph.inputs}, lambda p, x: run_compiled(results[p.name], p, x)
-    )
+    inputs = {n: values[n] for n in placement.graph.inputs}
+    batch = next(iter(inputs.values())).shape[1]
+    with TemporaryDirectory() as place:
+        whole = run(
+            placement,
+            inputs,
+            lambda p, x: run_compiled(results[p.name], p, x),
+            lambda p: stepped(results[p.name], p, Path(place), batch),
+        )
     for name in placement.graph.outputs:
         found.append({"part": "", "value": name} | difference(whole[name], values[name]))
     return found

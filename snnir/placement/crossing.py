@@ -9,15 +9,17 @@ from snnir.errors import Violation
 from snnir.graph import Graph
 from snnir.ops import Output, SpikingNeuron, Threshold
 from snnir.placement.mincut import may_enter, may_leave
-from snnir.placement.types import Crossing, Encode, Part
+from snnir.placement.types import Crossing, Encode, Loop, Part, parts_of
 from snnir.target import Ports, Target
 
 
-def crossings_of(graph: Graph, steps: Sequence[Part | Encode], most: Mapping[str, int | None]) -> tuple[Crossing, ...]:
+def crossings_of(
+    graph: Graph, steps: Sequence[Part | Encode | Loop], most: Mapping[str, int | None]
+) -> tuple[Crossing, ...]:
     """All of them, in running order; each once."""
     found: dict[tuple[str, bool], Crossing] = {}
-    for part in (step for step in steps if isinstance(step, Part) and step.side == "chip"):
-        for name in part.graph.inputs:
+    for part in (part for part in parts_of(steps) if part.side == "chip"):
+        for name in _read(part, steps):
             limit = most[name]
             kind = "graded" if limit is None else "spikes" if limit == 1 else "counts"
             found[name, True] = Crossing(name, kind, prod(graph.shapes[name]), limit, True)
@@ -29,17 +31,25 @@ def crossings_of(graph: Graph, steps: Sequence[Part | Encode], most: Mapping[str
     return tuple(found.values())
 
 
+def _read(part: Part, steps: Sequence[Part | Encode | Loop], name: str | None = None) -> Iterator[str]:
+    """The ops whose values a part takes, or that of one of its inputs; what comes a step late is that op's, too."""
+    loop = next((step for step in steps if isinstance(step, Loop) and part in step.parts), None)
+    for own in part.graph.inputs if name is None else (name,):
+        yield loop.means(own) if loop else own
+
+
 def faults_of(
-    graph: Graph, parts: Sequence[Part], ports: Ports, most: Mapping[str, int | None], target: Target
+    graph: Graph, steps: Sequence[Part | Encode | Loop], ports: Ports, most: Mapping[str, int | None], target: Target
 ) -> Iterator[Violation]:
     """The values that would have to go where they cannot."""
     seen: set[str] = set()
-    for part in parts:
-        for name in part.graph.inputs:
+    for part in (part for part in parts_of(steps) if part.side == "chip"):
+        for own in part.graph.inputs:
+            (name,) = _read(part, steps, own)
             if name in seen or may_enter(most[name], ports):
                 continue
             seen.add(name)
-            op, reader = graph[name], part.graph.outgoing[name][0].target
+            op, reader = graph[name], part.graph.outgoing[own][0].target
             what = "real numbers" if most[name] is None else f"counts of up to {most[name]}"
             yield Violation(
                 "placement-port",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snnir.placement.types import Crossing, Encode, Part, Placement
+from snnir.placement.types import Crossing, Encode, Hold, Loop, Part, Placement
 
 
 def data(placement: Placement) -> dict[str, Any]:
@@ -22,7 +22,19 @@ def data(placement: Placement) -> dict[str, Any]:
     }
 
 
-def _step(step: Part | Encode) -> dict[str, Any]:
+def _step(step: Part | Encode | Loop) -> dict[str, Any]:
+    if isinstance(step, Loop):
+        holds = [
+            {
+                "name": h.name,
+                "reads": list(h.sources),
+                "least": int(h.steps.min()),
+                "most": int(h.steps.max()),
+                "arrays": f"{step.name}.{k}",  # in holds.npz
+            }
+            for k, h in enumerate(step.holds)
+        ]
+        return {"name": step.name, "kind": "loop", "parts": [_step(part) for part in step.parts], "holds": holds}
     if isinstance(step, Encode):
         return {"name": step.name, "kind": step.kind, "steps": step.steps, "reads": list(step.sources)}
     return {
@@ -33,6 +45,7 @@ def _step(step: Part | Encode) -> dict[str, Any]:
         "reads": list(step.graph.inputs),
         "gives": dict(step.gives),
         "ops": len(step.graph),
+        "state": any(op.stateful for op in step.graph.ops.values()),
     }
 
 
@@ -56,7 +69,7 @@ def text(placement: Placement) -> str:
         lines.append(f"  {places[name].side:<6}  {name:<{width}}  {op.kind:<{kinds}}  {places[name].reason}")
     lines += ["", "in this order:"]
     for step in placement.steps:
-        lines.append("  " + _told(step))
+        lines += [f"  {line}" for line in _told(step)]
     lines += ["", "crossings (numbers per step):"]
     lines += [f"  {crossing_line(c)}" for c in placement.crossings]
     for misfit in placement.misfits:
@@ -71,13 +84,26 @@ def crossing_line(c: Crossing) -> str:
     return f"{way}  {c.width:>7} {c.kind}{most}  {c.source}"
 
 
-def _told(step: Part | Encode) -> str:
+def _told(step: Part | Encode | Loop) -> list[str]:
+    if isinstance(step, Loop):
+        return [
+            f"{step.name}, step by step:",
+            *(f"  {line}" for part in step.parts for line in _told(part)),
+            *(f"  {'':<10}{hold_line(hold)}" for hold in step.holds),
+        ]
     if isinstance(step, Encode):
         does = f"every step {step.steps} times" if step.kind == "Repeat" else f"the mean of {step.steps} steps"
-        return f"{'':<10}{step.name}: {does} of {', '.join(step.sources)}"
+        return [f"{'':<10}{step.name}: {does} of {', '.join(step.sources)}"]
     inner = len(step.graph) - len(step.graph.inputs) - len(step.graph.outputs)
     reads, gives = ", ".join(step.graph.inputs) or "nothing", ", ".join(step.gives)
-    return f"{step.name:<10}{inner} op{'s' if inner != 1 else ''}: {reads} -> {gives}"
+    return [f"{step.name:<10}{inner} op{'s' if inner != 1 else ''}: {reads} -> {gives}"]
+
+
+def hold_line(hold: Hold) -> str:
+    """What waits between the parts of a loop, in a line."""
+    low, high = int(hold.steps.min()), int(hold.steps.max())
+    steps = f"{low} step{'s' if low != 1 else ''}" if low == high else f"{low} to {high} steps"
+    return f"{hold.name}: {' + '.join(hold.sources)}, {steps} later"
 
 
 def _misfit(misfit: Any) -> list[str]:

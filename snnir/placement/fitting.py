@@ -24,6 +24,16 @@ def violations_of(part: Graph, chip: Backend, allow: Sequence[str], options: Map
         return list(error.violations)
 
 
+def lags_of(part: Graph, chip: Backend, allow: Sequence[str], options: Mapping[str, Any]) -> Mapping[str, int]:
+    """By how many steps a part's outputs come late off `chip`, which can run it: name -> steps."""
+    from snnir.pipeline import run_pipeline
+
+    settings = {**options, "allow": tuple(allow), "calibrate": None}
+    lowered = run_pipeline(with_allowed(part, allow), chip.pipeline(part, settings), lambda step: None)
+    found = chip.lags(lowered)  # type: ignore[attr-defined]  # every target with ports says so
+    return {name: found[name] for name in part.outputs}
+
+
 def of_room(violation: Violation) -> bool:
     """Whether a rule is about how much there is, so that less of it would do."""
     return violation.expected.startswith("at most")

@@ -44,12 +44,14 @@ def on_chip(
     forced: Mapping[str, str],
     ports: Ports,
     most: Mapping[str, int | None],
+    loose: frozenset[str] = frozenset(),
 ) -> frozenset[str]:
     """The ops that go on the chip.
 
     Args:
         graph: the network. able: the ops that the chip can run. forced: op -> 'chip' or 'host'.
         ports: what can cross. most: of every op's value, see `bounds`.
+        loose: ops of loops that may lie on both sides; all others stay together.
     """
     import networkx as nx
 
@@ -84,10 +86,11 @@ def on_chip(
             add(out, ("op", reader), 1 << 60)
             add(("op", reader), into, 1 << 60)
     for group in schedule(graph).groups:
-        if group.cyclic:
+        if group.cyclic and group.ops[0] not in loose:
             for a, b in zip(group.ops, group.ops[1:], strict=False):
                 if a in speed and b in speed:
                     add(("op", a), ("op", b), _NEVER)
                     add(("op", b), ("op", a), _NEVER)
     _, (chip, _) = nx.minimum_cut(flow, "chip", "host")
-    return frozenset(node[1] for node in chip if isinstance(node, tuple) and node[0] == "op")
+    # Where what is forced leaves only cuts that cannot be, an op that is not able may come to lie on the chip's side.
+    return able & {node[1] for node in chip if isinstance(node, tuple) and node[0] == "op"}

@@ -1,20 +1,25 @@
 """From sides to parts: an order without circles in which every part runs once, over all steps of a call.
 
-A part is one side, one rate of steps, one level; a level begins where a value changes sides. Loops stay in one part, so
-no part waits for a later one and every part keeps its state to itself. Repeat and TemporalMean lie between parts.
+A part is one side, one rate of steps, one level; a level begins where a value changes sides. A cycle stays in one part,
+so no part waits for a later one and every part keeps its state to itself; a cycle that lies on both sides is opened
+(`snnir.placement.opening`), and its parts run step by step. Repeat and TemporalMean lie between parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 from snnir.errors import CompileError, Violation
 from snnir.graph import Edge, Graph
 from snnir.naming import fresh
 from snnir.ops import Constant, Delay, Input, Neuron, Output, Repeat, SpikingNeuron, TemporalMean, Threshold
 from snnir.placement.kinds import free_ops, rates
-from snnir.placement.types import Encode, Part, Side
+from snnir.placement.opening import Opened, misread, opened, shared
+from snnir.placement.types import Encode, Loop, Part, Side
 from snnir.schedule import schedule
 
 
@@ -39,46 +44,75 @@ def _unread(graph: Graph) -> frozenset[str]:
     return frozenset(set(graph.ops) - seen)
 
 
-def cut(graph: Graph, sides: Mapping[str, Side]) -> tuple[Part | Encode, ...]:
+Step = Part | Encode | Loop
+
+
+def cut(graph: Graph, sides: Mapping[str, Side]) -> tuple[Step, ...]:
     """The parts of a network, and what lies between them, in running order.
 
     Raises:
-        CompileError: a loop that lies on both sides; an output that no input reaches; a network with latencies.
+        CompileError: a loop on both sides that changes what a step is; an output that no input reaches; a network with
+            latencies.
     """
     faults = list(_faults(graph, sides))
     if faults:
         raise CompileError(faults, title="the network cannot be cut like this")
-    level = _levels(graph, sides)
-    speed = rates(graph)
-    members: dict[tuple[int, Side, Fraction, int], list[str]] = {}
+    hold: frozenset[Edge] = frozenset()
+    while True:
+        found = opened(graph, sides, hold)
+        steps = _steps(found)
+        wrong = frozenset(e for s in steps if isinstance(s, Loop) for p in s.parts for e in misread(p, found.kept))
+        if not wrong:
+            return steps
+        hold |= wrong
+
+
+def _steps(found: Opened) -> tuple[Step, ...]:
+    graph, sides = found.graph, found.sides
+    level = _levels(found)
+    speed = rates(found.whole)
+    members: dict[tuple[Any, ...], list[str]] = {}
     encoders: dict[int, list[Encode]] = {}
-    carried = carried_ops(graph, sides)
+    carried = carried_ops(graph, sides, found.handed)
     component = _components(graph, sides, level, carried)
     for name, side in sides.items():
         op = graph[name]
         if isinstance(op, (Repeat, TemporalMean)):
             kind = "Repeat" if isinstance(op, Repeat) else "TemporalMean"
             sources = tuple(e.source for e in graph.incoming[name])
-            encoders.setdefault(level[name], []).append(Encode(name, kind, op.steps, sources))  # type: ignore[arg-type]
+            encoders.setdefault(level[name][0], []).append(Encode(name, kind, op.steps, sources))  # type: ignore[arg-type]
         elif not isinstance(op, Input) and name not in carried:
-            members.setdefault((level[name], side, speed[name], component.get(name, 0)), []).append(name)
-    keys = sorted(members, key=lambda key: (key[0], key[1], key[2], key[3]))
-    made: list[Part | Encode] = []
+            key = (*level[name], side, speed[name], component.get(name, 0))
+            members.setdefault(key, []).append(name)
+    made: list[Step] = []
     number = 0
-    for at in sorted({*encoders, *(key[0] for key in keys)}):
+    for at in sorted({*encoders, *(key[0] for key in members)}):
         made += encoders.get(at, [])
-        for key in (key for key in keys if key[0] == at):
-            made.append(part_of(graph, sides, f"{number:02d}-{key[1]}", members[key], key[2]))
-            number += 1
+        for loop, keys in groupby(sorted(key for key in members if key[0] == at), key=itemgetter(1)):
+            parts: list[Part] = []
+            for key in keys:
+                *_, side, rate, _ = key
+                parts.append(part_of(graph, sides, f"{number:02d}-{side}", members[key], rate, found))
+                number += 1
+            made += parts if loop < 0 else [_loop(found, loop, parts)]
     return tuple(made)
 
 
-def carried_ops(graph: Graph, sides: Mapping[str, Side]) -> frozenset[str]:
-    """Ops on the chip that only neurons there read: weights and wiring. Each part has its own copies."""
+def _loop(found: Opened, number: int, parts: list[Part]) -> Loop:
+    members = frozenset(n for n, k in found.loop.items() if k == number)
+    return Loop(f"loop-{number}", tuple(parts), found.holds[number], members)
+
+
+def carried_ops(graph: Graph, sides: Mapping[str, Side], handed: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Ops on the chip that only neurons there read: weights and wiring. Each part has its own copies.
+
+    `handed`: ops whose values go out in any case.
+    """
     found: set[str] = set()
     for group in reversed(schedule(graph).groups):
         name = group.ops[0]
-        if group.cyclic or sides.get(name) != "chip" or isinstance(graph[name], (Neuron, Threshold)):
+        neuron = isinstance(graph[name], (Neuron, Threshold))
+        if group.cyclic or sides.get(name) != "chip" or neuron or name in handed:
             continue
         readers = [e.target for e in graph.outgoing[name] if e.target in sides]
         if all(sides[r] == "chip" and (r in found or isinstance(graph[r], (Neuron, Threshold))) for r in readers):
@@ -93,17 +127,16 @@ def _faults(graph: Graph, sides: Mapping[str, Side]) -> list[Violation]:
         what = f"values take {meaning.latency_input} and {meaning.latency_neuron} steps from inputs and neurons"
         hint = "cut the network that it was made from"
         faults.append(Violation("placement-latency", what, expected="a network without latencies", hint=hint))
-    for group in schedule(graph).groups:
-        here = {sides[name]: name for name in group.ops if name in sides}
-        if group.cyclic and len(here) > 1:
-            chip, other = here.get("chip", group.ops[0]), here.get("host", here.get("driver", group.ops[0]))
+    for group in shared(graph, sides):
+        odd = next((name for name in group.ops if sides[name] == "driver"), None)
+        if odd is not None:
             faults.append(
                 Violation(
                     "placement-feedback",
-                    f"is on the chip, {other} is not, and each waits for the other within a step",
-                    where=", ".join(graph.sources(chip)),
-                    loc=str(graph[chip].loc or ""),
-                    expected="a loop on one side",
+                    f"{graph[odd].kind} changes what a step is, in a loop that lies on both sides",
+                    where=", ".join(graph.sources(odd)),
+                    loc=str(graph[odd].loc or ""),
+                    expected="steps of one length in a loop",
                     hint=f"keep {', '.join(group.ops[:6])}{', ...' if len(group.ops) > 6 else ''} together",
                 )
             )
@@ -114,32 +147,34 @@ def _faults(graph: Graph, sides: Mapping[str, Side]) -> list[Violation]:
     return faults
 
 
-def _levels(graph: Graph, sides: Mapping[str, Side]) -> dict[str, int]:
-    """Op name -> how many times a value must have changed sides, or its rate, before it."""
+def _levels(found: Opened) -> dict[str, tuple[int, int, int]]:
+    """Op name -> how many times a value must have changed sides, or its rate, before it; its loop's number, or -1; and
+    how many times it must have changed sides within the loop."""
+    graph, sides, loop = found.whole, found.sides, found.loop
     speed = rates(graph)
-    found: dict[str, int] = {}
+    level: dict[str, int] = {}
     for group in schedule(graph).groups:
         names = [name for name in group.ops if name in sides]
         best = 0
         for name in names:
             for edge in graph.incoming[name]:
                 before = edge.source
-                if before not in found or isinstance(graph[before], Input):
+                if before not in level or isinstance(graph[before], Input):
                     continue
                 same = sides[before] == sides[name] != "driver" and speed[before] == speed[name]
-                best = max(best, found[before] + (not same))
-        found.update(dict.fromkeys(names, best))
-    return found
+                best = max(best, level[before] + (not same or before in loop or name in loop))
+        level.update(dict.fromkeys(names, best))
+    return {name: (level[name], loop.get(name, -1), found.inner.get(name, 0)) for name in level}
 
 
 def _components(
-    graph: Graph, sides: Mapping[str, Side], level: Mapping[str, int], carried: frozenset[str]
+    graph: Graph, sides: Mapping[str, Side], level: Mapping[str, tuple[int, ...]], carried: frozenset[str]
 ) -> dict[str, int]:
     """Ops on the chip -> a number that those of one piece share: pieces that share no value are parts of their own."""
     members = [name for name, side in sides.items() if side == "chip" and name not in carried]
-    leader: dict[tuple[int, str], tuple[int, str]] = {}
+    leader: dict[tuple[Any, str], tuple[Any, str]] = {}
 
-    def root(key: tuple[int, str]) -> tuple[int, str]:
+    def root(key: tuple[Any, str]) -> tuple[Any, str]:
         leader.setdefault(key, key)
         while leader[key] != key:
             leader[key] = leader[leader[key]]
@@ -157,9 +192,20 @@ def _components(
     return {name: order[root((level[name], name))[1]] for name in members}
 
 
-def part_of(graph: Graph, sides: Mapping[str, Side], name: str, members: list[str], rate: Fraction) -> Part:
-    """The sub-network of `members`, with copies of the free and carried ops that they read; all keep their order."""
-    copied = free_ops(graph) | carried_ops(graph, sides)
+def part_of(
+    graph: Graph,
+    sides: Mapping[str, Side],
+    name: str,
+    members: list[str],
+    rate: Fraction,
+    within: Opened | None = None,
+) -> Part:
+    """The sub-network of `members`, with copies of the free and carried ops that they read; all keep their order.
+
+    `within`: the network opened, where `graph` is that.
+    """
+    waiting = within.handed if within else frozenset()
+    copied = free_ops(graph) | carried_ops(graph, sides, waiting)
     inside = set(members)
     pending = list(members)
     for op in pending:  # grows while it is walked
@@ -169,7 +215,7 @@ def part_of(graph: Graph, sides: Mapping[str, Side], name: str, members: list[st
                 pending.append(edge.source)
     outside = {e.source for op in inside for e in graph.incoming[op] if e.source not in inside}
     own = set(members)
-    handed = [m for m in members if not _readers(graph, sides, m, copied) <= own]
+    handed = [m for m in members if m in waiting or not _readers(graph, sides, m, copied) <= own]
     shapes = graph.shapes
     ops = {
         op: graph[op] if op in inside or isinstance(graph[op], Input) else Input(shape=shapes[op], loc=graph[op].loc)
@@ -185,7 +231,7 @@ def part_of(graph: Graph, sides: Mapping[str, Side], name: str, members: list[st
         gives[source] = end
     origin = {op: graph.sources(op) for op in ops if op in graph.origin}
     made = Graph(ops, tuple(edges), graph.semantics, origin).verify()
-    _require_rest(graph, made, outside)
+    _require_rest(graph, made, outside, within)
     return Part(name, sides[members[0]], made, gives, rate)
 
 
@@ -202,7 +248,7 @@ def _readers(graph: Graph, sides: Mapping[str, Side], name: str, copied: frozens
     return found
 
 
-def _require_rest(graph: Graph, part: Graph, outside: set[str]) -> None:
+def _require_rest(graph: Graph, part: Graph, outside: set[str], within: Opened | None) -> None:
     """Before step 0 a loop's late values follow from what feeds it; what comes from outside must then be 0.
 
     Raises:
@@ -218,16 +264,15 @@ def _require_rest(graph: Graph, part: Graph, outside: set[str]) -> None:
                 late.add(edge.source)
                 pending.append(edge.source)
     for name in sorted(late & outside):
-        if not isinstance(graph[name], (Input, SpikingNeuron, Delay, Constant)) or (
-            isinstance(graph[name], Neuron) and not isinstance(graph[name], SpikingNeuron)
-        ):
+        op = within.whole[within.means(name)] if within else graph[name]
+        if not isinstance(op, (Input, SpikingNeuron, Delay, Constant)):
             raise CompileError(
                 [
                     Violation(
                         "placement-rest",
                         "feeds a loop, whose values before the first step follow from its own",
                         where=", ".join(graph.sources(name)),
-                        loc=str(graph[name].loc or ""),
+                        loc=str(op.loc or ""),
                         expected="it on the same side as the loop",
                     )
                 ],

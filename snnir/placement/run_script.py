@@ -10,7 +10,8 @@ It needs NumPy and the host's framework, not snnir.
 
 Input: one array per input, (T, B, *shape). `placement.json` says which parts there are and what goes between them; the
 chip's parts run in the bit-exact simulators that lie in their folders. A part runs over all steps of the input before
-the next one begins; state is at rest before the first step.
+the next one begins, but for those of a loop, which wait for one another step by step (`lockstep.py`); state is at rest
+before the first step.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import subprocess
 import sys
 from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,16 +32,15 @@ HERE = Path(__file__).resolve().parent
 
 
 @cache
+def beside() -> Any:
+    """`lockstep.py` beside this file."""
+    sys.path.insert(0, str(HERE))
+    return import_module("lockstep")
+
+
 def loaded(path: Path) -> Any:
     """A Python file as a module of its own, whatever others are called alike."""
-    name = "part_" + "_".join(path.relative_to(HERE).with_suffix("").parts).replace("-", "_")
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        sys.exit(f"{path}: cannot be read")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return beside().loaded(path)
 
 
 def on_host(folder: Path, inputs: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -135,6 +134,11 @@ def run(
     """Every value between parts, and the outputs, (T, B, *shape) by name."""
     values = dict(inputs)
     for step in plan["steps"]:
+        if step["kind"] == "loop":
+            values.update(in_steps(step, values, plan, floats))
+            if vendor is not None:
+                confirmed(step, values, plan["target"], vendor)
+            continue
         if step["kind"] != "part":
             values[step["name"]] = between(step, values)
             continue
@@ -147,6 +151,47 @@ def run(
             found = on_chip(folder, given, plan["target"], vendor)
         values.update({op: found[end] for op, end in step["gives"].items()})
     return values
+
+
+def in_steps(loop: dict[str, Any], values: dict[str, Any], plan: dict[str, Any], floats: bool) -> dict[str, Any]:
+    """Parts that wait for one another, step by step: every value between them, (T, B, *shape) by name."""
+    lockstep = beside()
+    with np.load(HERE / "holds.npz") as arrays:
+        holds = {
+            hold["name"]: lockstep.Held(hold["reads"], *(arrays[f"{hold['arrays']}.{k}"] for k in ("steps", "rest")))
+            for hold in loop["holds"]
+        }
+    made = {*holds, *(name for part in loop["parts"] for name in part["gives"])}
+    outside = [name for part in loop["parts"] for name in part["reads"] if name not in made]
+    total, batch = (values[outside[0]] if outside else next(iter(values.values()))).shape[:2]
+    runners = []
+    for part in loop["parts"]:
+        on_host = part["side"] == "host" or floats
+        folder = HERE / part["name"] / ("float" if floats and part["side"] == "chip" else "")
+        kind = plan["host"] if on_host else plan["target"]
+        step, late = lockstep.in_folder(folder, kind, batch, part["state"])
+        runners.append(lockstep.Runner(part["reads"], part["gives"], step, late))
+    return lockstep.Loop(runners, holds, values, total).run()
+
+
+def confirmed(loop: dict[str, Any], values: dict[str, Any], target: str, vendor: str) -> None:
+    """Runs the chip's parts of a loop in its maker's software, on the very values that went into them step by step.
+
+    Raises ValueError if they give something else there.
+    """
+    for part in (part for part in loop["parts"] if part["side"] == "chip"):
+        found = on_chip(HERE / part["name"], {name: values[name] for name in part["reads"]}, target, vendor)
+        for name, end in part["gives"].items():
+            if not np.array_equal(found[end], values[name]):
+                raise ValueError(f"{part['name']} gives something else in its maker's software: {name}")
+
+
+def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """All parts, those of loops too."""
+    found: list[dict[str, Any]] = []
+    for step in plan["steps"]:
+        found += step["parts"] if step["kind"] == "loop" else [step] if step["kind"] == "part" else []
+    return found
 
 
 def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +266,7 @@ def main() -> None:
         with np.load(HERE / "expected.npz") as file:
             expected = dict(file)
     chip = f"{plan['target']}{software}"
-    for step in (step for step in plan["steps"] if step["kind"] == "part"):
+    for step in parts_of(plan):
         print(f"{step['name']} ({plan['host'] if step['side'] == 'host' else chip})")
         for name in step["gives"] if step["side"] == "chip" else ():
             told = (
