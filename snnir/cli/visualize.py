@@ -94,8 +94,10 @@ def visualize_command(
     check_chips(chips, host)
     if (target is None) != (host is None and chips is None):
         raise click.UsageError("a placement needs --target (a chip), and --host or --chips")
-    if target is not None and (form == "html" or against is not None):
-        raise click.BadParameter("a placement is drawn alone, as svg, dot or mermaid (-o or -f)", param_hint="--target")
+    if target is not None and against is not None:
+        raise click.BadParameter("a placement is drawn alone, without --against", param_hint="--target")
+    if chips is not None and form == "html":
+        raise click.BadParameter("several chips are drawn as svg, dot or mermaid (-o or -f)", param_hint="--chips")
     places = places_of(place, host)
     graph = load_source(source, dt, source_options, passes)
     if target is not None and chips is not None:
@@ -106,10 +108,11 @@ def visualize_command(
         return 0
     if target is not None and host is not None:
         from snnir.placement import partition
-        from snnir.placement.picture import picture
+        from snnir.placement.picture import page, picture
 
         placement = partition(graph, target, host, place=places)
-        _write(picture(placement, form, title, layout), output)  # type: ignore[arg-type]
+        shown_text = page(placement, title) if form == "html" else picture(placement, form, title, layout)  # type: ignore[arg-type]
+        _write(shown_text, output)
         return 0
     shown = graph if against is None else _compared(graph, source, against, dt, source_options)
     if form == "svg":

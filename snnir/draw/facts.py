@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,26 @@ FEWEST = 12  # boxes below which a side says too little
 
 def sides(graphs: Mapping[str, tuple[Graph, str]]) -> dict[str, dict[str, Any]]:
     """Sides of the page by key, from graphs with their titles; all open down to the same level."""
-    found = {key: _side(graph, title) for key, (graph, title) in graphs.items()}
+    return _opened({key: _side(graph, title, view(graph)) for key, (graph, title) in graphs.items()})
+
+
+def coloured_side(graph: Graph, shown: View, notes: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Any]:
+    """The one side of a page on which colours and frames mean something else than an op's kind and module.
+
+    `shown`: of the graph, its groups frames with tints. `notes`: box id -> what to say of it first, (key, text).
+    """
+    side = _side(graph, "", shown)
+    for ident, lines in notes.items():
+        node = side["nodes"][ident]
+        node["facts"] = [*([key, text] for key, text in lines), *node["facts"]]
+        node["tip"] = "\n".join(f"{key}: {text}" for key, text in lines)
+        node["search"] += " " + node["tip"].lower()
+    for module in side["modules"]:
+        module["tint"] = shown.tints.get(module["path"], "")
+    return _opened({"graph": side})["graph"]
+
+
+def _opened(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     open_levels = min(_open_levels(each["modules"]) for each in found.values())
     for each in found.values():
         for module, level in zip(each["modules"], _levels(each["modules"]), strict=True):
@@ -31,9 +50,8 @@ def sides(graphs: Mapping[str, tuple[Graph, str]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _side(graph: Graph, title: str) -> dict[str, Any]:
+def _side(graph: Graph, title: str, shown: View) -> dict[str, Any]:
     """Its boxes by id, its modules from outer to inner, its feedback, and what it is in words."""
-    shown = view(graph)
     costs = _costs(graph)
     rows = {row.name: row for row in costs.rows} if costs else {}
     nest = containers(shown)
@@ -106,6 +124,7 @@ def _node(op: Op, name: str, box: Box, row: Row | None, label: str) -> dict[str,
         "height": BOX_HEIGHT,
         "facts": facts,
         "parameters": [[key, _value(value)] for key, value in op.parameters().items() if value is not None],
+        "tip": "",
         "search": f"{name} {what} {op.loc or ''}".lower(),
         "before": [],
         "after": [],
@@ -184,7 +203,9 @@ def _module(
     kinds = Counter(graph[names[ident]].kind for ident in members)
     summary = ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in kinds.most_common(3))
     parameters = sum(rows[names[i]].parameters for i in members if names[i] in rows)
-    size = f"{len(members)} ops" + (f" · {amount(parameters)} par." if parameters else "")
+    size = f"{len(members)} op{'s' if len(members) != 1 else ''}" + (
+        f" · {amount(parameters)} par." if parameters else ""
+    )
     label = shortened(_label(path, container.parent), NAME_SIZE * BOLD, MAX_TEXT)
     lines = ((label, NAME_SIZE * BOLD + 3), (summary, LINE_SIZE), (size, LINE_SIZE))
     work = [
@@ -197,6 +218,7 @@ def _module(
     ]
     return {
         "path": path,
+        "tint": "",
         "number": number,
         "parent": container.parent,
         "label": label,

@@ -7,15 +7,16 @@ become markup. Nothing is loaded, and the page's own policy forbids it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from snnir.draw.comparison import Comparison
-from snnir.draw.facts import families, sides
+from snnir.draw.facts import coloured_side, families, sides
 from snnir.draw.offline import as_html, offline_page
 from snnir.draw.placed import shortened
 from snnir.draw.style import MARKS, Family, mixed
-from snnir.draw.view import view
+from snnir.draw.view import View, view
 from snnir.graph import Graph
 
 SCRIPTS = ("layout.js", "picture.js", "views.js", "panel.js", "page.js")
@@ -29,6 +30,16 @@ def page_text(graph: Graph, title: str | None = None) -> str:
     shown = view(graph, title)
     data = {"sides": sides({"graph": (graph, "")}), "regions": [], "said": [], "hint": HINT}
     return _page(data, title or shown.title, families([shown]))
+
+
+def coloured_text(graph: Graph, shown: View, notes: Mapping[str, Sequence[tuple[str, str]]], hint: str = "") -> str:
+    """The page of a graph whose colours and frames say where its ops are; arguments as `facts.coloured_side`.
+
+    `hint`: what the panel says of them while nothing is selected.
+    """
+    side = coloured_side(graph, shown, notes)
+    data = {"sides": {"graph": side}, "regions": [], "said": [], "hint": f"{hint} {HINT}".strip()}
+    return _page(data, shown.title, families([shown]))
 
 
 def comparison_text(comparison: Comparison, title: str | None = None) -> str:

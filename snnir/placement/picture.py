@@ -45,6 +45,26 @@ def _box(box: Box, side: Side, reason: str, frame: str | None) -> Box:
     return replace(box, family=family, details=details, groups=(frame,) if frame else ())
 
 
+def page(placement: Placement, title: str | None = None) -> str:
+    """One HTML file that opens offline: every part a frame in its side's colour, which opens and closes; a tooltip and
+    the panel say where an op runs, and why."""
+    from snnir.draw.page import coloured_text
+
+    ids = identifiers(placement.graph.ops)
+    part_of = {n: p.name for p in reversed(placement.parts) for n in p.graph.ops if n not in p.graph.inputs}
+    notes: dict[str, list[tuple[str, str]]] = {}
+    where = {"chip": f" ({placement.target})", "host": f" ({placement.host})", "driver": ""}
+    for name, place in placement.places.items():
+        part = f", {part_of[name]}" if name in part_of else ""
+        notes[ids[name]] = [("runs", f"{COLOURS[place.side][2]}{where[place.side]}{part}"), ("because", place.reason)]
+    for crossing in placement.crossings:
+        what = "graded spikes" if crossing.kind == "graded" else crossing.kind
+        way = f"{crossing.width} {what} per step {'into' if crossing.to_chip else 'off'} the chip"
+        notes[ids[crossing.source]].append(("crosses", way))
+    hint = f"Orange runs on the chip ({placement.target}), blue on the host ({placement.host}), white between them."
+    return coloured_text(placement.graph, placed_view(placement, title), notes, hint)
+
+
 def picture(
     placement: Placement,
     form: Literal["svg", "dot", "mermaid"] = "svg",

@@ -47,7 +47,7 @@ class Picture {
   frame({path, x, y, w, h}) {
     const module = this.modules.get(path);
     const group = make("g", {class: "frame", id: this.domId(`m${path}`), "data-item": `m${path}`, tabindex: 0, role: "button",
-                             "aria-expanded": "true", "aria-label": `module ${path}, ${module.ops} ops, open`}, null, this.layer);
+                             "aria-expanded": "true", "aria-label": `module ${path}, ${module.ops} ops, open`, ...tinted(module)}, null, this.layer);
     make("rect", {x: x - w / 2, y, width: w, height: h, rx: 8}, null, group);
     make("rect", {class: "chip", "data-toggle": path, x: x - w / 2 + 6, y: y + 5, width: 14, height: 14, rx: 3}, null, group);
     make("path", {class: "sign", d: `M${x - w / 2 + 9.5} ${y + 12}h7`}, null, group);
@@ -132,7 +132,7 @@ class Picture {
     const group = make("g", {class: `node family-${node.family} shape-${this.page.families[node.family].shape}`, id: this.domId(`b${id}`), "data-item": `b${id}`, tabindex: 0,
                              role: "button", "aria-pressed": "false",
                              "aria-label": `${node.name}, ${node.what}, ${node.shape}`}, null, this.layer);
-    make("title", {}, `${node.name}\n${node.what}\n${node.shape}`, group);
+    make("title", {}, `${node.name}\n${node.what}\n${node.shape}${node.tip && "\n"}${node.tip}`, group);
     make("path", {class: "outline", d: outline(this.page.families[node.family].shape, rect.x, rect.y, node.width, node.height)}, null, group);
     make("text", {class: "name", x: rect.x, y: rect.y + 17}, node.label, group);
     make("text", {x: rect.x, y: rect.y + 31}, node.whatShort, group);
@@ -143,7 +143,7 @@ class Picture {
   closed(path, rect) {
     const module = this.modules.get(path), {x, y, w, h} = rect;
     const group = make("g", {class: "module", id: this.domId(`m${path}`), "data-item": `m${path}`, tabindex: 0, role: "button",
-                             "aria-expanded": "false", "aria-label": `module ${path}, ${module.ops} ops, closed`}, null, this.layer);
+                             "aria-expanded": "false", "aria-label": `module ${path}, ${module.ops} ops, closed`, ...tinted(module)}, null, this.layer);
     make("title", {}, `${path}\n${module.summary}\ndouble click or Enter opens it`, group);
     make("rect", {class: "behind", x: x - w / 2 + 4, y: y + 4, width: w - 4, height: h - 4, rx: 8}, null, group);
     make("rect", {class: "outline", x: x - w / 2, y, width: w - 4, height: h - 4, rx: 8}, null, group);
@@ -169,6 +169,11 @@ class Picture {
       make("title", {}, `${name} inside`, dot);
     }
   }
+}
+
+// The colour of a frame that says where its ops are.
+function tinted({tint}) {
+  return tint ? {style: `--frame-line: ${tint}; --frame: ${tint}12; --module-line: ${tint}; --module: ${tint}2e`} : {};
 }
 
 // As much of a label as has room above a box; all of it is in the panel.
