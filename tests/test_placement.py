@@ -16,6 +16,7 @@ from snnir.models import sdit
 from snnir.ops import LIF, Activation, Affine, Delay, Input, LayerNorm, Linear, Output, Repeat, TemporalMean
 from snnir.placement import Placement, partition
 from snnir.placement.examples import example
+from snnir.placement.overrides import forced
 from snnir.placement.parts import cut, sides_of
 from snnir.placement.running import run
 from snnir.schedule import schedule
@@ -161,8 +162,42 @@ def test_latencies_and_wrong_names_are_refused() -> None:
         partition(graph, "norse")
     with pytest.raises(UsageError, match="host is"):
         partition(graph, "lava", "xylo-imu")
-    with pytest.raises(UsageError, match="names no op"):
-        partition(graph, "lava", place={"nobody": "chip"})
+
+
+def test_what_is_said_about_places_is_judged_at_once() -> None:
+    graph = chain(("x", Input(shape=(4,))), ("a.0", lif(4)), ("a.1", lif(4)), ("b", lif(4)), ("y", Output()))
+    wrong = {"nobody*": "chip", "a.2": "host", "b": "moon", "a.*": "host", "*[1b]": "chip", "[xy]": "chip"}
+    with pytest.raises(CompileError) as caught:
+        forced(graph, wrong)
+    said = {v.where: v for v in caught.value.violations}
+    assert said.keys() == {"nobody*", "a.2", "b", "[xy]", "*[1b]"}
+    assert "names no op" in said["nobody*"].what
+    assert "a.0" in said["a.2"].hint
+    assert "'moon'" in said["b"].what
+    assert "never run on a chip" in said["[xy]"].what
+    with pytest.raises(CompileError, match=r"sends a.1 to the chip, and a.\* to the host"):
+        forced(graph, {"a.*": "host", "*[1b]": "chip"})
+    # The narrower counts, whatever the order; a pattern leaves out what never runs on a chip.
+    for order in (("*", "a.*", "a.1"), ("a.1", "a.*", "*")):
+        sides = {"*": "chip", "a.*": "host", "a.1": "chip"}
+        assert forced(graph, {n: sides[n] for n in order}) == {"a.0": "host", "a.1": "chip", "b": "chip"}
+
+
+def test_recorded_input_of_a_wrong_shape_is_one_error() -> None:
+    graph = chain(
+        ("x", Input(shape=(1, 3, 5))),
+        ("a", LIF(tau=0.01, r=1.0, v_leak=0.0, v_threshold=1.0)),
+        ("y", Output()),
+        semantics=MEANING,
+    )
+    for shape in ((6, 2, 1, 5, 3), (6, 2, 15), (0, 2, 1, 3, 5)):
+        with pytest.raises(CompileError, match="input-shape"):
+            partition(graph, "lava", calibrate=np.zeros(shape))
+    with pytest.raises(CompileError) as caught:
+        partition(graph, "lava", calibrate={"z": np.zeros((4, 1, 3))})
+    assert {v.rule for v in caught.value.violations} == {"input-missing", "input-unknown"}
+    placement = partition(graph, "lava", calibrate=np.ones((4, 2, 1, 3, 5)))  # a grid that is not square
+    assert [c.width for c in placement.crossings] == [15, 15]
 
 
 def test_means_that_a_host_takes_and_delays() -> None:

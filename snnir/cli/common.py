@@ -331,7 +331,8 @@ def places_of(place: tuple[str, ...], host: str | None) -> dict[str, Any]:
         name, equals, side = item.rpartition("=")
         if not (name and equals and side in ("chip", "host")):
             raise click.BadParameter(f"{item!r}, expected OP=chip or OP=host", param_hint="--place")
-        found[name] = side
+        if found.setdefault(name, side) != side:
+            raise click.BadParameter(f"{name} is sent to the chip and to the host", param_hint="--place")
     return found
 
 

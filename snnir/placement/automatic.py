@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import cached_property
 from math import prod
@@ -20,6 +19,7 @@ from snnir.placement.kinds import bounds, free_ops
 from snnir.placement.loop_time import short_loops
 from snnir.placement.mincut import may_enter, on_chip
 from snnir.placement.opening import BETWEEN, Loops, shared
+from snnir.placement.overrides import forced
 from snnir.placement.parts import Step, cut, part_of, sides_of
 from snnir.placement.types import Loop, Part, Place, Placement, Side, parts_of
 from snnir.schedule import Group, schedule
@@ -58,8 +58,8 @@ def partition(
 
     Raises:
         CompileError: nothing can go on the chip; what is forced there cannot run there, or would need values that
-            cannot cross; with every reason.
-        UsageError: a target that is no chip, an unknown host, a place that names no op.
+            cannot cross; a place that names no op, or contradicts another; with every reason.
+        UsageError: a target that is no chip, an unknown host.
     """
     from snnir.compiler import load
     from snnir.interpreter import as_inputs
@@ -72,22 +72,8 @@ def partition(
         raise UsageError(f"host is {host!r}, expected one of {', '.join(HOSTS)}")
     graph = load(source, dt=dt)
     shown = as_inputs(graph, calibrate) if calibrate is not None else example(graph)
-    search = _Search(graph, chip, host, _forced(graph, place or {}), shown, tuple(allow), options)
+    search = _Search(graph, chip, host, forced(graph, place or {}), shown, tuple(allow), options)
     return search.run()
-
-
-def _forced(graph: Graph, place: Mapping[str, Side]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pattern, side in place.items():
-        if side not in ("chip", "host"):
-            raise UsageError(f"{pattern} is to be placed on {side!r}, expected 'chip' or 'host'")
-        names = [name for name in graph.ops if name == pattern] or [n for n in graph.ops if fnmatchcase(n, pattern)]
-        if not names:
-            raise UsageError(f"{pattern} names no op; there are {', '.join(list(graph.ops)[:12])}, ...")
-        fixed = (Input, Output, Repeat, TemporalMean)
-        one = len(names) == 1
-        found.update({n: side for n in names if one or side == "host" or not isinstance(graph[n], fixed)})
-    return found
 
 
 def _chips(steps: Sequence[Step]) -> list[Part]:
