@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=50, help="denoising calls per image")
     parser.add_argument("--rate", type=float, default=0.24, help="spikes per neuron and step")
-    parser.add_argument("--presets", nargs="*", default=["digits", "small", "paper"])
+    parser.add_argument("--presets", nargs="*", default=["digits", "small", "small-temporal", "paper"])
     given = parser.parse_args()
     pipeline = f"fold-batch-norm,unroll-sampler{{steps={given.calls}}},fuse-decoder{{rate={given.rate}}}"
     for preset in given.presets:

@@ -1,7 +1,8 @@
-"""FSDDIM's small preset on Fashion-MNIST: image quality beside its twin without spikes, and what each setting is worth.
+"""FSDDIM's small presets on Fashion-MNIST: image quality beside their twin, and what each setting is worth.
 
     python benchmarks/fsddim_quality.py                          # print the tables again from the stored results
     python benchmarks/fsddim_quality.py --shipped                # score the shipped weights: n = 5000, DDIM 10, 20, 50
+    python benchmarks/fsddim_quality.py --shipped --preset small-temporal   # those of the paper's coding
     python benchmarks/fsddim_quality.py --train-twin 320000      # train the twin on as many images, and score it
     python benchmarks/fsddim_quality.py --train-ablations 40000  # train every variant on so many images, and score it
     python benchmarks/fsddim_quality.py --write                  # put the tables into docs/fsddim.md
@@ -42,6 +43,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("fsddim_quality.json")
 DOCUMENT = ROOT / "docs" / "fsddim.md"
 STEPS = (10, 20, 50)  # DDIM steps of the large rows; the ablations use the middle one
+SHIPPED = ("fsddim-small", "fsddim-small-temporal")
 LIMITS = {"FAD": 1.5, "LeNet-FD": 1.5, "v error": 1.25}  # spiking / twin, at 50 DDIM steps
 PUBLISHED = {
     "batch": 256,
@@ -76,6 +78,8 @@ ABLATIONS = (
     Variant("without stem skip", build={"stem_skip": False}),
     Variant("one ResBlock in the middle", build={"middle": 1}),
     Variant("soft reset", build={"reset": "subtract"}),
+    Variant("4 levels, S = 1", build={"levels": 4, "steps": 1}),
+    Variant("8 levels, S = 1 (the preset small)", build={"levels": 8, "steps": 1}),
     Variant("twin (SiLU, no spikes)", twin=True),
 )
 TWIN = ABLATIONS[-1]
@@ -100,7 +104,7 @@ def trained(variant: Variant, images: Images, budget: int, seed: int, work: Path
     network = (
         fsddim_twin.build("small", seed=seed, **variant.build)
         if variant.twin
-        else fsddim.build("small", weights="none", seed=seed, **variant.build)
+        else fsddim.build("small-temporal", weights="none", seed=seed, **variant.build)
     )
     spec = network.diffusion
     graph = None if variant.twin else snnir.load(network)
@@ -186,9 +190,9 @@ def shipped(given: argparse.Namespace, images: Images, scorer: Scorer) -> Iterab
     """The shipped weights at every number of DDIM steps, and real images as the floor of the distances."""
     real = {score.metric: round(score.value, 3) for score in scorer(images.train[: given.n])}
     yield {"group": "shipped", "name": "real training images", "n": given.n, "scores": real}
-    graph = snnir.load(fsddim.build("small", weights=given.weights))
+    graph = snnir.load(fsddim.build(given.preset, weights=given.weights))
     network = Trained(denoiser(graph, {}), spec_of(graph))
-    yield from scored("fsddim-small", network, given, images, scorer, given.images, None)
+    yield from scored(f"fsddim-{given.preset}", network, given, images, scorer, given.images, None)
 
 
 def scored(
@@ -225,7 +229,8 @@ def ablations(given: argparse.Namespace, images: Images, scorer: Scorer) -> Iter
 
 def key(line: dict) -> tuple:
     """Two lines of one key are the same measurement, the later one counts."""
-    order = {"real training images": 0, "fsddim-small": 1} | {v.name: 2 + i for i, v in enumerate(ABLATIONS)}
+    names = ["real training images", *SHIPPED, *(variant.name for variant in ABLATIONS)]
+    order = {name: i for i, name in enumerate(names)}
     return (line["group"] != "shipped", order[line["name"]], line.get("images", 0), line.get("ddim", 0), line["n"])
 
 
@@ -287,16 +292,17 @@ def cells(line: dict, metrics: list[str], group: str) -> list[str]:
 def ratios(lines: list[dict]) -> str:
     """Spiking over twin at the most DDIM steps, beside their limits; '' before both are there."""
     found = {line["name"]: line for line in lines if line.get("ddim") == STEPS[-1]}
-    if not {"fsddim-small", TWIN.name} <= found.keys():
-        return ""
-    spiking, twin = found["fsddim-small"], found[TWIN.name]
-    values = {
-        metric.partition("[")[0]: spiking["scores"][metric] / twin["scores"][metric] for metric in spiking["scores"]
-    }
-    values["v error"] = spiking["v_error"]["mean"] / twin["v_error"]["mean"]
-    parts = [f"{name} {values[name]:.2f} (limit {limit})" for name, limit in LIMITS.items()]
-    note = "" if spiking["images"] == twin["images"] else " The two have seen different numbers of images."
-    return f"Spiking over twin at {STEPS[-1]} DDIM steps: {', '.join(parts)}.{note}"
+    twin, said = found.get(TWIN.name), []
+    for name in SHIPPED if twin else ():
+        if name not in found:
+            continue
+        spiking = found[name]
+        values = {m.partition("[")[0]: spiking["scores"][m] / twin["scores"][m] for m in spiking["scores"]}
+        values["v error"] = spiking["v_error"]["mean"] / twin["v_error"]["mean"]
+        parts = [f"{metric} {values[metric]:.2f} (limit {limit})" for metric, limit in LIMITS.items()]
+        note = "" if spiking["images"] == twin["images"] else " The two have seen different numbers of images."
+        said.append(f"{name} over the twin at {STEPS[-1]} DDIM steps: {', '.join(parts)}.{note}")
+    return "\n\n".join(said)
 
 
 def write(text: str, document: Path) -> None:
@@ -315,6 +321,7 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shipped", action="store_true")
+    parser.add_argument("--preset", default="small", choices=("small", "small-temporal"), help="of --shipped")
     parser.add_argument("--weights", default="shipped", help="of --shipped: a .safetensors file instead")
     parser.add_argument("--images", type=int, default=320_000, help="that the weights of --shipped have seen")
     parser.add_argument("--train-twin", type=int, metavar="IMAGES")

@@ -38,7 +38,7 @@ def best(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
 def main() -> None:
     """One line per batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="small")
+    parser.add_argument("--preset", default="small-temporal")
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 4, 16, 64])
     parser.add_argument("--runs", type=int, default=10)
     given = parser.parse_args()

@@ -146,12 +146,18 @@ def rows(given: argparse.Namespace) -> Iterable[dict]:
 def fsddim_rows(lines: list[dict]) -> list[dict]:
     """FSDDIM's rows that stand beside these: of the same budget, n and number of calls."""
     kinds = {(line["images"], line["n"], line["calls"]) for line in lines if line["group"] == "trained"}
-    names = {"spiking, S = 4": "FSDDIM", "twin (SiLU, no spikes)": "FSDDIM's twin (SiLU, no spikes)"}
+    temporal, twin = "FSDDIM, one neuron per channel, S = 4", "FSDDIM's twin (SiLU, no spikes)"
+    names = {
+        "fsddim-small": "FSDDIM",
+        "fsddim-small-temporal": temporal,
+        "spiking, S = 4": temporal,
+        "twin (SiLU, no spikes)": twin,
+    }
     found = []
     for line in json.loads(FSDDIM.read_text()):
         same = (line.get("images"), line["n"], line.get("ddim")) in kinds
-        if line["group"] == "ablation" and line["name"] in names and same:
-            cpu = line["train_cpu_seconds"]
+        if line["name"] in names and same:
+            cpu = line.get("train_cpu_seconds") or ""
             found.append({**line, "group": "trained", "name": names[line["name"]], "calls": line["ddim"], "cpu": cpu})
     return found
 

@@ -61,7 +61,8 @@ class Config:
 
 PRESETS = {
     "paper": Config(image=(1, 32, 32), widths=(128, 256, 384, 512)),
-    "small": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128)),
+    "small": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128), steps=1, levels=8),
+    "small-temporal": Config(image=(1, 28, 28), fold=2, widths=(32, 64), blocks=1, time=(64, 128)),
     "digits": Config(image=(1, 8, 8), widths=(24, 48), blocks=1, time=(32, 64), stem_skip=False, middle=1),
 }
 
@@ -82,28 +83,30 @@ def neuron(config: Config, v_threshold: float) -> nn.LIF:
         v_threshold=v_threshold,
         reset=config.reset,
         detach_reset=True,
-        surrogate=nn.Triangle(width=0.5) if config.levels == 1 else nn.ATan(2.0),
+        surrogate=nn.Triangle(width=0.5) if config.levels == 1 else nn.ATan(4.0),
     )
 
 
 class Levels(nn.Module):
     """Neurons with graded thresholds in the place of one: the part of them that spikes says how large a current is.
 
-    `config.levels` neurons share a channel's current; the k-th fires above (k + 1/2) / levels. In one step they say as
-    much as one neuron in that many steps of a steady current, and they add up the same weights.
+    `config.levels` neurons share a channel's current; the k-th, from 0, fires above (k + 1/2) / levels. In a step they
+    say as much as one neuron in that many steps of a steady current, and they add up the same weights. What one spike
+    counts, 1 / levels at first, is learned, a number for all of them; what follows could take it over.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.part = 1 / config.levels
-        self.neurons = torch.nn.ModuleList(neuron(config, (k + 0.5) * self.part) for k in range(config.levels))
+        levels = config.levels
+        self.neurons = torch.nn.ModuleList(neuron(config, (k + 0.5) / levels) for k in range(levels))
+        self.worth = nn.Scale(1 / levels, learn=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, *others = self.neurons.children()
         spikes = first(x)
         for other in others:
             spikes = spikes + other(x)
-        return spikes * self.part
+        return self.worth(spikes)
 
 
 def norm(channels: int, alpha: float = 1.0) -> nn.tdBatchNorm2d:
@@ -291,13 +294,16 @@ class SmallUNet(SpikingUNet):
         return self.conv_out(torch.cat([x, *skips], dim=2))
 
 
-def build(preset: str = "small", weights: str = "default", seed: int = 0, **options: Any) -> SpikingUNet | NanoNet:
+def build(
+    preset: str = "small", weights: str | None = "default", seed: int = 0, **options: Any
+) -> SpikingUNet | NanoNet:
     """The network of a preset.
 
     Args:
         preset: one of PRESETS, or 'nano' (`snnir.models.fsddim_nano`).
-        weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; 'none' for
-            random ones. The default is 'shipped' where the preset has them and no options change it, else None.
+        weights: 'shipped' for the weights that come with snnir; a .safetensors file of `snnir train`; 'none' (or
+            None) for random ones. The default is 'shipped' where the preset has them and no options change it, else
+            'none'.
         seed: of random weights.
         options: fields of `Config` to change, e.g. steps=8, reset='subtract', stem_skip=False.
 
@@ -312,7 +318,7 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
         weights = "shipped" if path is not None and not options else "none"
     if weights == "shipped" and path is None:
         raise UsageError(f"snnir comes with no weights for {preset!r}; train them: snnir train")
-    file = None if weights == "none" else path if weights == "shipped" else Path(weights)
+    file = None if weights in ("none", None) else path if weights == "shipped" else Path(weights)
     if preset == "nano":
         return nano(file, seed, **options)
     known = [field.name for field in fields(Config)]
@@ -320,6 +326,9 @@ def build(preset: str = "small", weights: str = "default", seed: int = 0, **opti
     if unknown:
         raise UsageError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
     config = replace(PRESETS[preset], **options)
+    few = [name for name in ("levels", "steps", "blocks", "fold") if getattr(config, name) < 1]
+    if few:
+        raise UsageError("; ".join(f"{name} is {getattr(config, name)}, expected at least 1" for name in few))
     torch.manual_seed(seed)
     model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
     if file is not None:

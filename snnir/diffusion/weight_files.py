@@ -48,7 +48,7 @@ def misfits(
         for key in other:
             shape = Violation("weights-shape", f"{key} {list(given[key])}", where, expected=str(list(wanted[key])))
             found.append(shape)
-    apart = _apart(said or {}, metadata or {}) if found else []
+    apart = sorted(_apart(said or {}, metadata or {})) if found else []
     if apart:
         what = "is of another network: " + ", ".join(f"{name} is {a} there and {b} here" for name, a, b in apart)
         hint = "build the network as it was trained: " + " ".join(_option(name, a) for name, a, _ in apart)

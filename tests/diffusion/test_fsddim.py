@@ -36,8 +36,8 @@ def test_parameters_of_the_paper():
 
 
 def test_parameters_of_the_small_presets():
-    assert _parameters(fsddim.build("small", weights="none")) == 264_804
-    assert _parameters(fsddim.build("small", weights="none", stem_skip=False)) == 252_388
+    assert _parameters(fsddim.build("small-temporal", weights="none")) == 264_804
+    assert _parameters(fsddim.build("small-temporal", weights="none", stem_skip=False)) == 252_388
 
 
 def _parameters(model: torch.nn.Module) -> int:

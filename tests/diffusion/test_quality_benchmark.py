@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from snnir.diffusion.data import Images
 from snnir.diffusion.sample import sample
 from snnir.diffusion.spec import DiffusionSpec
 from snnir.diffusion.train import TrainConfig
+from snnir.models import fsddim
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -43,8 +45,12 @@ def test_variants_differ_in_what_their_name_says(bench: ModuleType) -> None:
         "without-stem-skip": (False, {"stem_skip": False}, []),
         "one-resblock-in-the-middle": (False, {"middle": 1}, []),
         "soft-reset": (False, {"reset": "subtract"}, []),
+        "4-levels-s-1": (False, {"levels": 4, "steps": 1}, []),
+        "8-levels-s-1-the-preset-small": (False, {"levels": 8, "steps": 1}, []),
         "twin-silu-no-spikes": (True, {}, []),
     }
+    small, temporal = fsddim.PRESETS["small"], fsddim.PRESETS["small-temporal"]
+    assert replace(temporal, **changed["8-levels-s-1-the-preset-small"][1]) == small
     published = TrainConfig(images=256_000, **bench.PUBLISHED)
     assert [published.rate_at(step) for step in (0, 500, 999)] == [1e-3] * 3  # constant, from the first step
     assert (published.batch, published.weighting, published.ema, published.steps) == (256, "snr", 0.0, 1000)
@@ -94,8 +100,11 @@ def test_tables_and_ratios(bench: ModuleType, tmp_path: Path) -> None:
     bench.store([line(twin, 60, 40, 0.16), line("fsddim-small", 84, 50, 0.2), line(twin, 1, 1, 1, 10)], results)
     lines = json.loads(results.read_text())
     assert [(x["name"], x["ddim"]) for x in lines] == [("fsddim-small", 50), (twin, 10), (twin, 50)]  # 84 replaced 90
-    text = bench.tables(lines)
-    assert "FAD 1.40 (limit 1.5), LeNet-FD 1.25 (limit 1.5), v error 1.25 (limit 1.25)" in text
+    bench.store([line("fsddim-small-temporal", 120, 60, 0.24)], results)
+    text = bench.tables(json.loads(results.read_text()))
+    assert "fsddim-small-temporal over the twin at 50 DDIM steps: FAD 2.00 (limit 1.5), LeNet-FD 1.50" in text
+    ratios = "FAD 1.40 (limit 1.5), LeNet-FD 1.25 (limit 1.5), v error 1.25 (limit 1.25)"
+    assert f"fsddim-small over the twin at 50 DDIM steps: {ratios}" in text
     assert "| fsddim-small | 480,000 |  | 4 | 50 | 84.0 | 50.0 | 0.2000 [0.20 0.20 0.20 0.20] |  |" in text
     document.write_text("before\n<!-- quality -->\nold\n<!-- /quality -->\nafter\n")
     bench.write(text, document)

@@ -19,10 +19,11 @@ from tests.diffusion.denoisers import denoiser, noise, rate, spiking
 FUSED = "fold-batch-norm,unroll-sampler{steps=4},fuse-decoder{mode=%s}"
 
 
+@pytest.mark.parametrize("coding", [{}, {"levels": 3, "steps": 1}], ids=["steps", "levels"])
 @pytest.mark.parametrize("mode", ["spikes-only", "factored"])
 @pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "sinabs", "spikingjelly"])
-def test_a_fused_sampler_runs_alike_on_torch_norse_and_snntorch(target: str, mode: str) -> None:
-    source = denoiser(3, stem_skip=False)
+def test_a_fused_sampler_runs_alike_on_torch_norse_and_snntorch(target: str, mode: str, coding: dict[str, int]) -> None:
+    source = denoiser(3, stem_skip=False, **coding)
     graph = run_pipeline(source, parse_pipeline(FUSED % mode))
     plain = run_pipeline(source, parse_pipeline("unroll-sampler{steps=4}"))
     x = noise(graph)

@@ -266,7 +266,7 @@ def test_the_twin_is_the_same_network_without_spikes() -> None:
     from snnir import nn
     from snnir.models import fsddim, fsddim_twin
 
-    spiking, twin = fsddim.build("small", weights="none", seed=3), fsddim_twin.build("small", seed=3)
+    spiking, twin = fsddim.build("small-temporal", weights="none", seed=3), fsddim_twin.build("small", seed=3)
     mine, its = spiking.state_dict(), twin.state_dict()
     assert all(torch.equal(mine[k], v) for k, v in its.items())
     assert sum(p.numel() for p in twin.parameters()) == 264_804 == sum(p.numel() for p in spiking.parameters())
