@@ -259,14 +259,15 @@ def test_dark_and_light(fused: Browser) -> None:
     calm(fused)
 
 
-def test_the_diffusion_model(browser: Browser, tmp_path: Path) -> None:
-    """The page that `snnir visualize models/fsddim.py --preset small --against fused` makes."""
+@pytest.mark.parametrize(("preset", "most"), [("small-temporal", 500_000), ("small", 1_000_000)])
+def test_the_diffusion_model(browser: Browser, tmp_path: Path, preset: str, most: int) -> None:
+    """The page that `snnir visualize models/fsddim.py --preset small --against fused` makes; it has 4 times the ops."""
     pytest.importorskip("torch")
     from snnir.compiler import load
     from snnir.models import fsddim
 
-    text = to_html(compare(load(fsddim.build("small")), "fused"))
-    assert len(text.encode()) < 500_000
+    text = to_html(compare(load(fsddim.build(preset)), "fused"))
+    assert len(text.encode()) < most
     opened(browser, tmp_path, text)
     visible = browser.run("[...document.querySelectorAll('#before-svg .node, #before-svg .module')].length")
     assert 15 < visible <= 60  # calls are open, their blocks are boxes
