@@ -46,6 +46,7 @@ MARKS = "<!-- quality -->", "<!-- /quality -->"
 RATE = 6e-3
 STEPS = 20
 GUIDANCE = 1.5
+SHIPPED = {"published": ("sdit-small", 320_000), "spiking": ("sdit-small-spiking", 100_000)}  # images they have seen
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,11 @@ def rows(given: argparse.Namespace) -> Iterable[dict]:
     """What was asked for, line by line."""
     images = load_images("fashion-mnist", data_root=given.data_root)
     scorer = Scorer(images.test)
-    if given.shipped:
-        graph = snnir.load(sdit.build("small", weights=given.weights))
+    for variant, (weights, seen) in SHIPPED.items() if given.shipped else ():
+        graph = snnir.load(sdit.build("small", weights="shipped", variant=variant))
         for guidance in (1.0, GUIDANCE):
-            name = f"sdit-small, guidance {guidance:g}"
             found = measured(graph, images, scorer, given, guidance)
-            yield {"group": "shipped", "name": name, "images": given.images, **found}
+            yield {"group": "shipped", "name": f"{weights}, guidance {guidance:g}", "images": seen, **found}
     if given.train:
         for variant in VARIANTS:
             if given.only and variant.slug not in given.only:
@@ -148,8 +148,7 @@ def fsddim_rows(lines: list[dict]) -> list[dict]:
     kinds = {(line["images"], line["n"], line["calls"]) for line in lines if line["group"] == "trained"}
     temporal, twin = "FSDDIM, one neuron per channel, S = 4", "FSDDIM's twin (SiLU, no spikes)"
     names = {
-        "fsddim-small": "FSDDIM",
-        "fsddim-small-temporal": temporal,
+        "8 levels, S = 1 (the preset small)": "FSDDIM",
         "spiking, S = 4": temporal,
         "twin (SiLU, no spikes)": twin,
     }
@@ -198,8 +197,6 @@ def _stored(results: Path) -> list[dict]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shipped", action="store_true")
-    parser.add_argument("--weights", default="shipped", help="of --shipped: a .safetensors file instead")
-    parser.add_argument("--images", type=int, default=90_000, help="that the weights of --shipped have seen")
     parser.add_argument("--train", type=int, metavar="IMAGES")
     parser.add_argument("--only", nargs="*", metavar="VARIANT", help=", ".join(v.slug for v in VARIANTS))
     parser.add_argument("--n", type=int, default=1000, help="images drawn per row")

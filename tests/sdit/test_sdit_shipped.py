@@ -48,6 +48,17 @@ def test_the_default_weights_are_those_of_the_variant(variant: str) -> None:
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("variant", "name"), [("published", "sdit-small"), ("spiking", "sdit-small-spiking")])
+def test_weights_of_fashion_mnist(variant: str, name: str) -> None:
+    path = shipped(name)
+    assert path is not None
+    model = sdit.build("small", variant=variant)
+    weights, arrays = snnir.load(model).weights(), load_file(path)
+    assert all(np.array_equal(weights[key], array) for key, array in arrays.items())
+    text = path.with_suffix(".md").read_text()
+    assert f"{sum(p.numel() for p in model.parameters()):,} parameters" in text
+
+
 @pytest.mark.parametrize(("variant", "low", "high"), [("published", 0.05, 0.4), ("spiking", 0.01, 0.4)])
 def test_all_populations_spike(variant: str, low: float, high: float) -> None:
     graph = snnir.load(sdit.build("digits", variant=variant))

@@ -233,5 +233,5 @@ def test_it_learns_the_variance_where_it_is_asked_to() -> None:
 def test_a_variant_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="variant is 'spikin', expected one of published, spiking"):
         sdit.build("digits", variant="spikin")
-    with pytest.raises(UsageError, match="no weights for SDiT 'small', spiking"):
-        sdit.build("small", variant="spiking", weights="shipped")
+    with pytest.raises(UsageError, match="no weights for SDiT 'mnist', spiking"):
+        sdit.build("mnist", variant="spiking", weights="shipped")
