@@ -85,7 +85,7 @@ class XyloArtifact:
             ids = self.output_ids(name)
             if self.plan.relayed:
                 found[name] = {"hidden": self.plan.tapped[ids].tolist()}
-            elif self.plan.semantics.spikes_per_step > 1:
+            elif self.plan.semantics.spikes_per_step != 1:  # None: as many as there are
                 found[name] = {"output": ids.tolist()}
         return found
 
