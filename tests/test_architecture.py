@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; a module may import from its own floor's package and from floors below it.
 FLOORS = (
-    {"errors", "naming"},
+    {"errors", "naming", "contents"},
     {"ops"},
     {"semantics", "frameworks"},
     {"graph"},

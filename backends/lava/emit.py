@@ -6,17 +6,15 @@ read (`reads.*`), and as JSON text `structure`: inputs, outputs, which cells spi
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snnir import __version__
 from snnir.backends.lava.netx import netx
+from snnir.contents import npz, source
 from snnir.ops import Array
 from snnir.simulators import source_files
 from snnir.simulators.loihi import Connection
@@ -33,11 +31,11 @@ _SPARSE = 0.3  # share of weights that are not 0, below which Lava's Sparse is u
 def files(artifact: LavaArtifact) -> Files:
     """Relative path -> content."""
     found = {
-        "network.npz": lambda: _npz(network_arrays(artifact)),
-        "input.npz": lambda: _npz(dict(artifact.shown)),
-        "simulate.py": lambda: _source("snnir.backends.lava.simulate_script"),
-        "run.py": lambda: _source("snnir.backends.lava.run_script"),
-        "host.py": lambda: _source("snnir.backends.lava.host"),
+        "network.npz": lambda: npz(network_arrays(artifact)),
+        "input.npz": lambda: npz(dict(artifact.shown)),
+        "simulate.py": lambda: source("snnir.backends.lava.simulate_script"),
+        "run.py": lambda: source("snnir.backends.lava.run_script"),
+        "host.py": lambda: source("snnir.backends.lava.host"),
         "README.md": lambda: readme(artifact).encode(),
     }
     if artifact.netx:
@@ -141,16 +139,3 @@ def _takes(code: Mapping[str, Any]) -> str:
         return f"whole numbers, -{code['peak']}..{code['peak']}"
     limit = code["peak"] / code["scale"]
     return f"numbers, -{limit:g}..{limit:g}, sent as graded spikes of {int(code['peak']).bit_length() + 1} bits"
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _source(module: str) -> bytes:
-    path = import_module(module).__file__
-    if path is None:
-        raise RuntimeError(f"{module} does not come from a file")
-    return Path(path).read_bytes()

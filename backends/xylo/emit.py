@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import numpy as np
 from snnir import __version__
 from snnir.backends.xylo import samna_config
 from snnir.backends.xylo.report import places
+from snnir.contents import npz, source
 from snnir.simulators import source_files
 
 if TYPE_CHECKING:
@@ -25,17 +23,17 @@ FORMAT = "snnir-xylo/1"
 def files(artifact: XyloArtifact) -> Mapping[str, bytes]:
     """Relative path -> content."""
     found = {
-        "xylo.npz": _npz(artifact.spec.to_npz_dict()),
+        "xylo.npz": npz(artifact.spec.to_npz_dict()),
         "xylo.json": (json.dumps(description(artifact), indent=1) + "\n").encode(),
-        "run.py": _source("snnir.backends.xylo.run_script"),
-        "samna_config.py": _source("snnir.backends.xylo.samna_config"),
+        "run.py": source("snnir.backends.xylo.run_script"),
+        "samna_config.py": source("snnir.backends.xylo.samna_config"),
         **source_files("xylo", "xylo_simulator"),
     }
     host = artifact.graph.metadata.get("diffusion", {}).get("host")
     if host is not None:  # a denoising network: what the host computes between its calls
         found["host.json"] = (json.dumps(host) + "\n").encode()
-        found["sample.py"] = _source("snnir.backends.xylo.sample_script")
-        found["diffusion_host.py"] = _source("snnir.diffusion.events")
+        found["sample.py"] = source("snnir.backends.xylo.sample_script")
+        found["diffusion_host.py"] = source("snnir.diffusion.events")
     if samna_config.available():
         found["samna_config.json"] = samna_config.configuration(artifact.spec).to_json().encode()
     return found
@@ -70,15 +68,3 @@ def description(artifact: XyloArtifact) -> dict[str, Any]:
         },
         "report": dict(artifact.report),
     }
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _source(module: str) -> bytes:
-    path = import_module(module).__file__
-    assert path is not None  # a module of this package comes from a file
-    return Path(path).read_bytes()

@@ -48,7 +48,7 @@ def misfits(
         for key in other:
             shape = Violation("weights-shape", f"{key} {list(given[key])}", where, expected=str(list(wanted[key])))
             found.append(shape)
-    apart = sorted(_apart(said or {}, metadata or {})) if found else []
+    apart = _apart(said or {}, metadata or {}) if found else []
     if apart:
         what = "is of another network: " + ", ".join(f"{name} is {a} there and {b} here" for name, a, b in apart)
         hint = "build the network as it was trained: " + " ".join(_option(name, a) for name, a, _ in apart)
@@ -75,7 +75,7 @@ def _apart(said: Mapping[str, str], metadata: Mapping[str, Any]) -> list[tuple[s
     here = json.loads(json.dumps(_options(metadata)))
     if not isinstance(there, dict) or not here:
         return []
-    both = sorted(there.keys() & here.keys(), key=lambda name: name != "variant")
+    both = sorted(there.keys() & here.keys(), key=lambda name: (name != "variant", name))
     return [(name, there[name], here[name]) for name in both if there[name] != here[name]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from snnir.contents import npz, source
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.interpreter.stepping import rest_of
 from snnir.ops import Array
@@ -109,17 +109,17 @@ class PartitionArtifact:
 
         found = Files(
             {
-                "run.py": lambda: _source("snnir.placement.run_script"),
-                "lockstep.py": lambda: _source("snnir.placement.lockstep"),
+                "run.py": lambda: source("snnir.placement.run_script"),
+                "lockstep.py": lambda: source("snnir.placement.lockstep"),
                 "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
                 "placement.txt": lambda: (str(self.placement) + "\n").encode(),
-                "input.npz": lambda: _npz(self.shown),
-                "expected.npz": lambda: _npz(self.values),
+                "input.npz": lambda: npz(self.shown),
+                "expected.npz": lambda: npz(self.values),
                 "README.md": lambda: self._readme().encode(),
             }
         )
         if self.placement.loops:
-            found = found | Files({"holds.npz": lambda: _npz(self._holds())})
+            found = found | Files({"holds.npz": lambda: npz(self._holds())})
         for name, result in self.results.items():
             found = found | with_manifest(result).under(name)
         for name, result in self.floats.items():
@@ -305,15 +305,3 @@ def _report(
         "misfits": [dict(m) for m in placement.misfits],
         "part_reports": {name: dict(result.report) for name, result in results.items() if name.endswith("-chip")},
     }
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _source(module: str) -> bytes:
-    path = import_module(module).__file__
-    assert path is not None  # a module of this package comes from a file
-    return Path(path).read_bytes()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from snnir.contents import npz, source
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.ops import Array
 from snnir.placement.chips import describe
@@ -82,11 +80,11 @@ class ChipsArtifact:
 
         found = Files(
             {
-                "run.py": lambda: _source("snnir.placement.chips.run_script"),
+                "run.py": lambda: source("snnir.placement.chips.run_script"),
                 "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
                 "placement.txt": lambda: (str(self.placement) + "\n").encode(),
-                "input.npz": lambda: _npz(self.shown),
-                "expected.npz": lambda: _npz(self.values),
+                "input.npz": lambda: npz(self.shown),
+                "expected.npz": lambda: npz(self.values),
                 "README.md": lambda: self._readme().encode(),
             }
         )
@@ -302,15 +300,3 @@ def streamed(spread: Spread, results: Mapping[str, CompileResult]) -> int:
         lags = results[step.name].artifact.lags  # type: ignore[attr-defined]
         at |= {op: begins + lags[end] for op, end in step.gives.items()}
     return max(at[name] for name in spread.graph.outputs)
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _source(module: str) -> bytes:
-    path = import_module(module).__file__
-    assert path is not None  # a module of this package comes from a file
-    return Path(path).read_bytes()
