@@ -66,18 +66,22 @@ class Builder:
         self.timed: list[Timed] = []
         self.dt: float | None = None  # for layers of other frameworks, which count steps
         self.foreign = False  # a model of another framework: its leading axes are what they are there
-        self.called: set[int] = set()  # layers with state, which one step can call once
+        self.called: dict[int, nn.Module] = {}  # by id, layers with state, which one step can call once
         self.loop: Loop | None = None  # forward() loops over time
         self.lost: dict[State, tuple[str, Loc, str]] = {}  # states that forward() has to return
         self.name = ""
         self.loc = Loc()
-        self._owners: dict[int, Binding] = {}
+        self._owners: dict[int, Binding] = {}  # by id of the tensor
+        # forward() may put another tensor in its place (snnTorch's init_leaky() does): were the old one freed, a tensor
+        # made later could have its id, and would be taken for it.
+        self._alive: list[Tensor] = []
         self._arrays: dict[int, Array] = {}
         for path, module in root.named_modules():
             for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
                     name = f"{path}.{attribute}" if path else attribute
                     self._owners.setdefault(id(tensor), Binding(module, attribute, name))
+                    self._alive.append(tensor)
 
     # -- violations ------------------------------------------------------------------------------------------------
 

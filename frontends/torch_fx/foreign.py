@@ -149,7 +149,7 @@ class Call:
         """Refuses a second call of a layer with state."""
         if id(self.layer) in self.b.called:
             raise Refuse(f"{self.kind} {AGAIN}", hint=STEP_HINT)
-        self.b.called.add(id(self.layer))
+        self.b.called[id(self.layer)] = self.layer
 
     def given_states(self) -> tuple[Any, ...]:
         """The states that were handed in, each checked: nothing, or what an argument of forward() brings."""
@@ -221,7 +221,7 @@ def _in_loop(handler: Handler, call: Call) -> Any:
     loops.check_states(called, call.states, name, call.kind)
     if called is None:
         value = handler(Call(call.b, call.tracer, call.layer, x, ()))
-        called = Called(x.sources, value, needs_state=any(state.owner == name for state in call.b.lost))
+        called = Called(call.layer, x.sources, value, needs_state=any(state.owner == name for state in call.b.lost))
         loop.calls[id(call.layer)] = called
     else:
         if x.sources != called.sources:

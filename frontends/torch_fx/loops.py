@@ -38,8 +38,12 @@ class Counted(Size):
 
 @dataclass
 class Called:
-    """A layer that one round has called: from what, what it gave, and how often it was called."""
+    """A layer that one round has called: from what, what it gave, and how often it was called.
 
+    `layer` is the layer itself: as long as it is held, no other can have its id.
+    """
+
+    layer: Any
     sources: tuple[str, ...]
     value: Any
     needs_state: bool

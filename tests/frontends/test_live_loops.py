@@ -31,6 +31,7 @@ class Net(nn.Module):
         self.lif2 = snn.Synaptic(0.8, 0.7, spike_grad=heaviside)
         self.rlif = snn.RLeaky(0.8, linear_features=4, spike_grad=heaviside)
         self.cell = norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(0.3)))
+        self.register_buffer("gain", torch.tensor(1.0))
         self.body = body
 
     def forward(self, x: torch.Tensor) -> Any:
@@ -55,6 +56,19 @@ def by_iteration(m: Net, x: torch.Tensor) -> Any:
         spk1, mem1 = m.lif1(m.fc1(current), mem1)
         spk2, mem2 = m.rlif(m.fc2(spk1), spk2, mem2)
         out.append(spk2)
+    return torch.stack(out)
+
+
+def reusing(m: Net, x: torch.Tensor) -> Any:
+    """A buffer is replaced, and so freed; a tensor of forward() that gets its id is still not the model's."""
+    freed = id(m.gain)
+    m.gain = torch.tensor(2.0)
+    mem, out = m.lif1.init_leaky(), []
+    made = [torch.full((8,), 1.5) for _ in range(3000)]
+    found = next((factor for factor in made if id(factor) == freed), made[0])
+    for step in range(x.size(0)):
+        spk, mem = m.lif1(m.fc1(x[step]) * (made[-1] if step else found), mem)
+        out.append(spk)
     return torch.stack(out)
 
 
@@ -89,7 +103,7 @@ def net(body: Callable[..., Any]) -> Net:
     return made
 
 
-@pytest.mark.parametrize("body", [by_index, by_iteration, by_count])
+@pytest.mark.parametrize("body", [by_index, by_iteration, by_count, reusing])
 def test_a_loop_over_the_steps_of_snntorch_and_norse(body: Callable[..., Any]) -> None:
     model = net(body)
     x = noise(5, steps=STEPS)
