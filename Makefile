@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 WORKERS ?= 2
 
-.PHONY: demo demo-digits test lint bench lava clean
+.PHONY: demo demo-digits test fuzz lint bench lava clean
 
 demo: .venv/.ready
 	$(BIN)/python examples/fsddim/demo.py
@@ -16,6 +16,12 @@ demo-digits: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+# What `make test` draws is always the same; this draws anew, with one seed after the other (docs/testing.md).
+SEEDS ?= 1 2 3 4 5 6 7 8 9 10
+fuzz: .venv/.ready
+	for seed in $(SEEDS); do \
+	SNNIR_FUZZ=1 $(BIN)/python -m pytest -n $(WORKERS) -q -m hypothesis --hypothesis-seed=$$seed || exit 1; done
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnir
@@ -26,7 +26,7 @@ def check(graph: Graph, x: dict[str, np.ndarray]) -> float:
     return sum(float(want[n].sum()) for n in names if isinstance(graph[n], SpikingNeuron))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200)
 @given(graph=nir_graphs(), seed=st.integers(0, 2**16))
 def test_random_graphs(graph: Graph, seed: int) -> None:
     check(graph, inputs_for(graph, 12, 2, np.random.default_rng(seed)))
@@ -42,7 +42,7 @@ def test_every_kind_of_graph(kind: str, style: str) -> None:
         assert spikes > 0
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(graph=knots(), seed=st.integers(0, 2**16))
 def test_cycles_through_and_through(graph: Graph, seed: int) -> None:
     check(graph, inputs_for(graph, 8, 2, np.random.default_rng(seed)))

@@ -13,7 +13,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from snnir.errors import CompileError
 from snnir.graph import Graph, chain
@@ -39,7 +39,7 @@ from tests.graph_equal import assert_same, decorated, snn_graph
 from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph, nir_graphs
 
 pytestmark = pytest.mark.oracle
-QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=50)
 
 
 def nir_infers_wrongly(graph: Graph) -> bool:
@@ -119,7 +119,7 @@ def test_our_notes_survive_a_rewrite_by_nir(folder: Path, graph: Graph) -> None:
     assert_same(read(nir_write(theirs, folder)), graph, loc=False)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(graph=decorated())
 def test_odd_names_metadata_origin_and_semantics_survive(folder: Path, graph: Graph) -> None:
     data = write(graph)

@@ -39,7 +39,7 @@ def whole(graph: Graph, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found if isinstance(found, dict) else {graph.outputs[0]: found}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nir_graphs(several_io=True), st.integers(0, 2**32 - 1))
 def test_any_cut_gives_the_very_same_numbers(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_any_cut_gives_the_very_same_numbers(graph: Graph, seed: int) -> None:
         assert np.array_equal(values[name], expected, equal_nan=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(nir_graphs(uniform=True, max_ops=6), st.integers(0, 2**32 - 1))
 def test_the_automatic_cut_gives_the_very_same_numbers(graph: Graph, seed: int) -> None:
     x = inputs_for(graph, rng=seed)

@@ -129,7 +129,7 @@ def attempt(graph: Graph, x: Mapping[str, Any]) -> tuple[Spread | None, list[Vio
 def test_any_spread_keeps_the_limits_and_gives_the_very_same_spikes() -> None:
     counted = {"several": 0, "refused": 0}
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(deep_networks(), st.integers(0, 2**32 - 1))
     def holds(graph: Graph, seed: int) -> None:
         x = inputs_for(graph, T=12, rng=seed, values="spikes")

@@ -47,7 +47,7 @@ def cut_anywhere(graph: Graph, seed: int) -> tuple[Step, ...]:
     return steps
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(knots(), nir_graphs(several_io=True)), st.integers(0, 2**32 - 1), st.sampled_from(["f4", "f8"]))
 def test_loops_cut_anywhere_give_the_very_same_numbers(graph: Graph, seed: int, dtype: str) -> None:
     placement = Placement(graph, "lava", "onnx", {}, cut_anywhere(graph, seed))
@@ -77,7 +77,7 @@ class Late:
         return now
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(knots(kinds=("affine", "lif", "cubalif", "delay", "delay")), st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_what_comes_late_never_changes_the_time_of_a_loop(graph: Graph, seed: int, late: int) -> None:
     steps = cut_anywhere(graph, seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from safetensors.numpy import load as load_tensors
 
 from snnir.errors import CompileError
@@ -20,7 +20,7 @@ from tests.graph_equal import assert_same, decorated, snn_graph
 from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(decorated())
 def test_round_trip_keeps_every_bit(graph: Graph) -> None:
     files = save(graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnir.errors import CompileError
@@ -17,7 +17,7 @@ from snnir.values import identical
 from tests.graph_equal import METADATA_VALUES, assert_same, decorated, snn_graph
 from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=150)
 
 GOLDEN = """\
 snnir.Graph 1
@@ -107,7 +107,7 @@ def test_snn_dialect_round_trips() -> None:
     assert_same(from_text(to_text(graph, limit=None)), graph, edge_order=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["f2", "f4", "f8"]))
 def test_every_bit_of_floats_survives(seed: int, dtype: str) -> None:
     bits = np.random.default_rng(seed).integers(0, 256, 4000, np.uint8).tobytes()

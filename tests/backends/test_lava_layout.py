@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from snnir.backends.lava import LAVA
@@ -60,7 +60,7 @@ def compare(graph: Graph, x: dict[str, Array], conv: Conv = "auto") -> int:
     return int(sum(want[n].sum() for n in names))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     nir_graphs(KINDS, uniform=True, several_io=True, dtypes=(np.float64,)),
     st.sampled_from([0, 1]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from snnir import ops
 from snnir.backends.onnx import ONNX
@@ -23,9 +23,7 @@ from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph, nir_gr
 
 pytestmark = pytest.mark.oracle
 DT = Semantics(dt=1e-3)
-QUICK = settings(
-    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+QUICK = settings(max_examples=25)
 LIF = ops.LIF(tau=np.float64(4e-3), r=4.0, v_threshold=np.float64(0.6))
 
 

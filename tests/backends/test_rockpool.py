@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rockpool.nn.modules.torch import ExpSynTorch, LIFBitshiftTorch, LIFNeuronTorch, LIFTorch, LinearTorch
 
@@ -33,7 +33,7 @@ def sloped(graph: Graph, **semantics: Any) -> Graph:
     return replace(graph, semantics=MEANT.with_(dt=graph.semantics.dt, **semantics))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50)
 @given(
     graph=st.one_of(nir_graphs(several_io=True), knots()),
     most=st.sampled_from([1, 2, 31, 2**16]),

@@ -12,7 +12,7 @@ import sinabs
 import sinabs.activation as sa
 import sinabs.layers as sl
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -36,7 +36,7 @@ SPIKES: dict[str, Any] = {"single": sa.SingleSpike, "multi": sa.MultiSpike, "mos
 KINDS = ("LIF", "LIF full", "LIF alphas", "LIF syn", "IAF", "IAF syn", "ExpLeak", "LIFRecurrent", "IAFRecurrent")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     graph=st.one_of(nir_graphs(several_io=True), knots()),
     spikes_per_step=st.sampled_from([1, 2, 31]),  # without limit, feedback grows beyond all rounding

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from snntorch import surrogate
 
@@ -119,7 +119,7 @@ def test_whole_networks_and_cycles(kind: str, reset: str) -> None:
         assert same_everywhere(replace(graph, ops=zero, semantics=semantics), "snntorch", steps=30, batch=3) > 20
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     graph=nir_graphs(several_io=True),
     decay=st.sampled_from(["euler", "exponential"]),

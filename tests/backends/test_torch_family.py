@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnir.graph import Graph
@@ -45,14 +45,14 @@ GRADIENTS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("target", FAMILY)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(graph=knots(), semantics=SEMANTICS, seed=st.integers(0, 1000))
 def test_cycles_through_and_through(target: str, graph: Graph, semantics: dict[str, object], seed: int) -> None:
     same_everywhere(replace(graph, semantics=graph.semantics.with_(**semantics)), target, seed=seed)
 
 
 @pytest.mark.parametrize("target", FAMILY)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(graph=nir_graphs(several_io=True), semantics=SEMANTICS, gradients=GRADIENTS, seed=st.integers(0, 1000))
 def test_random_graphs_under_every_semantics(
     target: str, graph: Graph, semantics: dict[str, object], gradients: dict[str, object], seed: int

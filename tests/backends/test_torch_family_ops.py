@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnir import ops
@@ -166,7 +166,7 @@ def test_membranes_that_reset_above_their_threshold(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", FAMILY)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40)
 @given(graph=graphs(sorted(BUILDERS), max_ops=9), seed=st.integers(0, 1000))
 def test_random_graphs_of_both_dialects(target: str, graph: Graph, seed: int) -> None:
     same_everywhere(graph, target, seed=seed)

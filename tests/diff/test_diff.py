@@ -60,7 +60,7 @@ def test_every_kind_is_equal_to_itself_and_under_other_names(kind: str) -> None:
         assert dict(found.renamed) == {a: b for a, b in new.items() if a != b}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nir_graphs(several_io=True), st.integers(0, 2**31), st.booleans())
 def test_random_networks_under_shuffled_names(graph: Graph, seed: int, same_names: bool) -> None:
     other, _ = shuffled(graph, seed, same_names)
@@ -71,7 +71,7 @@ def test_random_networks_under_shuffled_names(graph: Graph, seed: int, same_name
     assert back.verdict == found.verdict
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(nir_graphs(max_ops=5), st.integers(0, 2**31))
 def test_the_match_is_found_where_only_structure_tells_ops_apart(graph: Graph, seed: int) -> None:
     """All numbers differ, all names too."""
@@ -185,7 +185,7 @@ def test_the_order_of_ops_counts_where_it_says_which_edge_is_late() -> None:
 # -- one planted change ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nir_graphs(), st.integers(0, 2**31))
 def test_one_changed_number_is_named(graph: Graph, seed: int) -> None:
     """In the widest of its surroundings, under shuffled names, the op and the parameter that was changed."""
@@ -285,7 +285,7 @@ def test_one_change_of_structure_is_named(change: Callable[[Editor], None], want
     assert dict(found.renamed) == {a: b for a, b in new.items() if a != b and a in graph}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(nir_graphs(max_ops=10), st.integers(0, 2**31))
 def test_one_op_put_in_between_is_found_in_random_networks(graph: Graph, seed: int) -> None:
     rng = np.random.default_rng(seed)

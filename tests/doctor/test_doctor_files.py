@@ -357,7 +357,7 @@ def test_weights_that_fit_when_transposed_are_called_so(tmp_path: Path) -> None:
     assert advice == {"the weight fits when transposed: NIR's is (out, in)"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(nir_graphs(several_io=True))
 def test_random_sound_networks_have_no_fault_and_what_nir_refuses_is_a_risk(graph: Graph) -> None:
     data = write(graph)

@@ -9,7 +9,7 @@ import norse.torch as norse
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from norse.torch.functional.reset import reset_subtract
 from torch import nn
@@ -137,7 +137,7 @@ def test_a_step_of_norse_with_states_as_arguments() -> None:
     assert f"{Path(__file__).name}:{Step.forward.__code__.co_firstlineno + 1}" in place
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from([k for k in LAYERS if "subtract" not in k]), min_size=1, max_size=4), st.integers(0, 99)
 )

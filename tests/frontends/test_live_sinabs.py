@@ -9,7 +9,7 @@ import pytest
 import sinabs.activation as sa
 import sinabs.layers as sl
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -89,7 +89,7 @@ def test_every_population_of_sinabs(kind: str, reset: str, floor: float | None) 
         assert agree(graph, x, run(net, x)) > 10
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     st.sampled_from(sorted(SPIKES)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import snntorch as snn
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from snntorch import surrogate, utils
 from torch import nn
@@ -174,7 +174,7 @@ def test_learned_factors_and_graded_spikes_of_snntorch() -> None:
     assert float(run(net[:2], x).sum()) > 20
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
     st.sampled_from([(m, d) for m in MECHANISMS for d in (True, False)]),

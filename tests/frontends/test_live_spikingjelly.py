@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
@@ -49,7 +49,7 @@ def test_every_node_and_reset_of_spikingjelly(kind: str, v_reset: float | None, 
     assert agree(graph, x, run(net, x, mode)) > 10
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4), st.sampled_from([None, 0.0, 0.2]), st.integers(0, 99))
 def test_random_nets_of_spikingjelly_mix_both_ways_to_take_an_input(
     kinds: list[str], v_reset: float | None, seed: int

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
@@ -18,9 +18,7 @@ from snnir.errors import CompileError
 from tests.frontends.onnx_models import model, node, runtime, same_as_runtime
 
 pytestmark = pytest.mark.oracle
-QUICK = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+QUICK = settings(max_examples=40)
 RNG = np.random.default_rng(7)
 
 

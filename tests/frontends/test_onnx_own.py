@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from onnx import numpy_helper
 
 import snnir
@@ -31,9 +31,7 @@ from tests.strategies import GRAPH_KINDS, STYLES, inputs_for, make_graph, nir_gr
 pytestmark = pytest.mark.oracle
 Array = np.ndarray[Any, np.dtype[Any]]
 DT = Semantics(dt=1e-3)
-QUICK = settings(
-    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+QUICK = settings(max_examples=20)
 LIF = ops.LIF(tau=np.float64(4e-3), r=4.0, v_threshold=np.float64(0.6))
 MODEL = Path(__file__).parents[2] / "models" / "fsddim.py"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import snnir
@@ -23,7 +23,7 @@ from snnir.semantics import Semantics
 Array = np.ndarray[Any, np.dtype[Any]]
 MAPS: tuple[Shape, ...] = ((2, 5, 4), (3, 4, 6), (4, 3, 3), (1, 6, 6), (2, 1, 1))
 MIXED: tuple[Shape, ...] = (*MAPS, (2, 6), (3, 5), (4,), (6,))
-several = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+several = settings(max_examples=200)
 
 
 def run(pipeline: str, graph: Graph) -> tuple[Graph, list[Entry]]:

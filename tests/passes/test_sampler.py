@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnir
@@ -26,7 +26,7 @@ from snnir.verify_passes import check_step
 from tests.diffusion.denoisers import denoiser, noise, rate, spiking
 
 Array = np.ndarray[Any, np.dtype[Any]]
-few = settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=3)
 
 
 def run(graph: Graph, pipeline: str, check: bool = True) -> tuple[Graph, list[Entry]]:

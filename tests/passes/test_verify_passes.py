@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnir.edit import Editor
@@ -84,13 +84,13 @@ def network() -> Graph:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(graphs(MENU, max_ops=8), st.integers(0, 99))
 def test_all_our_passes_in_a_row(graph: Graph, seed: int) -> None:
     run_pipeline(graph, parse_pipeline(ALL), lambda s: void(check_step(s, seed=seed)))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(nir_graphs(), st.integers(0, 99))
 def test_on_graphs_of_nirs_own_ops_in_both_precisions(graph: Graph, seed: int) -> None:
     run_pipeline(
@@ -109,7 +109,7 @@ LATE = st.builds(
 REWRITES = [name for name in sorted(PASSES) if not name.endswith(("-sampler", "-decoder", "-time"))]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120)
 @given(
     LATE.flatmap(lambda s: st.one_of(knots(semantics=s), graphs(MENU, semantics=s, max_ops=6, branch=3))),
     st.lists(st.sampled_from(REWRITES), min_size=1, max_size=4),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnir import ops
@@ -86,7 +86,7 @@ def networks(draw: st.DrawFn) -> Graph:
 
 
 @pytest.mark.parametrize("target", [*family.FAMILY, "onnx"])
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40)
 @given(graph=networks(), seed=st.integers(0, 1000))
 def test_every_op_gives_what_the_interpreter_gives(target: str, graph: Graph, seed: int) -> None:
     if target == "onnx":

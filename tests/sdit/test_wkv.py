@@ -57,7 +57,7 @@ def test_parallel_is_running_in_single_precision() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     tokens=st.integers(1, 20),
     log_decay=st.lists(st.floats(-80, 80), min_size=1, max_size=4),
