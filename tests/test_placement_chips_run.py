@@ -18,8 +18,9 @@ from snnir.compiler import CompileResult
 from snnir.errors import CompileError, UsageError
 from snnir.placement.chips import Pick, spread
 from snnir.placement.chips.compiled import ChipsArtifact
-from snnir.placement.chips.picture import COLOURS, picture
+from snnir.placement.chips.picture import COLOURS
 from snnir.placement.chips.running import picked
+from snnir.placement.picture import picture
 from tests.test_placement_chips import TINY, layered, on_tiny, spread_over
 from tests.test_placement_run import run_script
 from tests.xylo_oracle import XyloOracle

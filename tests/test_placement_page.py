@@ -12,8 +12,11 @@ import pytest
 
 from snnir.cli import run
 from snnir.placement import partition
+from snnir.placement.chips import picture as chips
+from snnir.placement.chips import spread
 from snnir.placement.picture import COLOURS, page
 from tests.browser import WHY_NOT, Browser, find_browser
+from tests.test_placement_chips import layered
 from tests.test_placement_loops import feedback
 from tests.test_placement_run import mixed
 
@@ -79,3 +82,47 @@ def test_the_page_loads_nothing_and_no_name_becomes_markup() -> None:
     assert "<script>alert" not in text
     assert "src=" not in text.replace("data-src=", "")
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+@pytest.mark.skipif(find_browser() is None, reason=WHY_NOT)
+def test_every_chip_has_its_colour_and_every_crossing_its_limits(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from tests.test_placement_chips import layered\nmodel = layered([16, 120, 120, 16, 125, 125, 8])\n"
+    )
+    html = tmp_path / "chips.html"
+    command = ["visualize", str(tmp_path / "net.py"), "--target", "xylo-audio3", "--chips", "auto", "-o", str(html)]
+    assert run(command) == 0
+    browser.open(html)
+    assert "One chip does not hold the network:" in browser.run(DETAILS)
+    assert "16 channels go into a chip, 32 output neurons come off it." in browser.run(DETAILS)
+    for name, fill in {"w1": 0, "n3": 0, "w4": 1, "n6": 1}.items():
+        assert filled(browser, name) == rgb(chips.COLOURS[fill][0])
+    assert filled(browser, "x") == rgb(chips.APART[0])
+    frame = browser.run("pictures.graph.domId('m01-chip (xylo-audio3)')")
+    assert browser.run(f"getComputedStyle(document.querySelector('#{frame} rect')).stroke") == rgb(chips.COLOURS[1][1])
+    assert "16 of 16 → 01-chip" in browser.run("document.querySelector('#graph-n3').textContent")
+    tip = browser.run("document.querySelector('#graph-n3 title').textContent")
+    assert "crosses: n3: 16 spikes per step, 00-chip → 01-chip" in tip
+    assert "in use: 16 of 32 output neurons of 00-chip, 16 of 16 channels of 01-chip" in tip
+    browser.run("select('graph', 'm01-chip (xylo-audio3)')")
+    assert "goes in16 of 16 channels: n3" in browser.run(DETAILS)
+    assert "comes off8 of 32 output neurons: n6" in browser.run(DETAILS)
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "about:"))] == []
+
+
+@pytest.mark.skipif(find_browser() is None, reason=WHY_NOT)
+def test_a_chip_of_copies_is_named_beside_the_one_that_holds_them(browser: Browser, tmp_path: Path) -> None:
+    """Both chips hold all layers before the cut; each gives half of its neurons."""
+    placement = spread(layered([16, *[60] * 9, 16, *[60] * 9, 8], spread=0.4), "xylo-audio2")
+    file = tmp_path / "pieces.html"
+    file.write_text(page(placement), encoding="utf-8")
+    browser.open(file)
+    browser.run("select('graph', 'm00-chip, 01-chip (xylo-audio2)')")
+    said = browser.run(DETAILS)
+    assert "01-chip comes off8 of 8 output neurons: n10[8:16]" in said
+    tip = browser.run("document.querySelector('#graph-n10 title').textContent")
+    assert "each gives a piece of the population" in tip
+    assert "n10[8:16]: 8 spikes per step, 01-chip → 02-chip" in tip
+    assert "a copy gives the same spikes" in browser.run("document.querySelector('#graph-n4 title').textContent")
+    assert browser.complaints == []

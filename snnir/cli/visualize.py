@@ -96,21 +96,14 @@ def visualize_command(
         raise click.UsageError("a placement needs --target (a chip), and --host or --chips")
     if target is not None and against is not None:
         raise click.BadParameter("a placement is drawn alone, without --against", param_hint="--target")
-    if chips is not None and form == "html":
-        raise click.BadParameter("several chips are drawn as svg, dot or mermaid (-o or -f)", param_hint="--chips")
     places = places_of(place, host)
     graph = load_source(source, dt, source_options, passes)
-    if target is not None and chips is not None:
-        from snnir.placement.chips import spread
-        from snnir.placement.chips.picture import picture as drawn
-
-        _write(drawn(spread(graph, target, chips), form, title, layout), output)  # type: ignore[arg-type]
-        return 0
-    if target is not None and host is not None:
+    if target is not None:
         from snnir.placement import partition
+        from snnir.placement.chips import spread
         from snnir.placement.picture import page, picture
 
-        placement = partition(graph, target, host, place=places)
+        placement = spread(graph, target, chips) if host is None else partition(graph, target, host, place=places)  # type: ignore[arg-type]
         shown_text = page(placement, title) if form == "html" else picture(placement, form, title, layout)  # type: ignore[arg-type]
         _write(shown_text, output)
         return 0

@@ -26,10 +26,16 @@ def sides(graphs: Mapping[str, tuple[Graph, str]]) -> dict[str, dict[str, Any]]:
     return _opened({key: _side(graph, title, view(graph)) for key, (graph, title) in graphs.items()})
 
 
-def coloured_side(graph: Graph, shown: View, notes: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Any]:
+def coloured_side(
+    graph: Graph,
+    shown: View,
+    notes: Mapping[str, Sequence[tuple[str, str]]],
+    frames: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> dict[str, Any]:
     """The one side of a page on which colours and frames mean something else than an op's kind and module.
 
     `shown`: of the graph, its groups frames with tints. `notes`: box id -> what to say of it first, (key, text).
+    `frames`: group -> the same of its frame.
     """
     side = _side(graph, "", shown)
     for ident, lines in notes.items():
@@ -39,6 +45,8 @@ def coloured_side(graph: Graph, shown: View, notes: Mapping[str, Sequence[tuple[
         node["search"] += " " + node["tip"].lower()
     for module in side["modules"]:
         module["tint"] = shown.tints.get(module["path"], "")
+        said = (frames or {}).get(module["path"], ())
+        module["facts"] = [*([key, text] for key, text in said), *module["facts"]]
     return _opened({"graph": side})["graph"]
 
 

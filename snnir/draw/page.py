@@ -32,12 +32,18 @@ def page_text(graph: Graph, title: str | None = None) -> str:
     return _page(data, title or shown.title, families([shown]))
 
 
-def coloured_text(graph: Graph, shown: View, notes: Mapping[str, Sequence[tuple[str, str]]], hint: str = "") -> str:
+def coloured_text(
+    graph: Graph,
+    shown: View,
+    notes: Mapping[str, Sequence[tuple[str, str]]],
+    hint: str = "",
+    frames: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> str:
     """The page of a graph whose colours and frames say where its ops are; arguments as `facts.coloured_side`.
 
     `hint`: what the panel says of them while nothing is selected.
     """
-    side = coloured_side(graph, shown, notes)
+    side = coloured_side(graph, shown, notes, frames)
     data = {"sides": {"graph": side}, "regions": [], "said": [], "hint": f"{hint} {HINT}".strip()}
     return _page(data, shown.title, families([shown]))
 

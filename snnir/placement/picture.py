@@ -1,4 +1,5 @@
-"""A placement as it is drawn: every part a frame, the chip's in one colour and the host's in another."""
+"""Placements as they are drawn: every part a frame, the chip's in one colour and the host's in another; or every chip
+in one of its own (`snnir.placement.chips.picture`)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Literal
 from snnir.draw.style import Family
 from snnir.draw.view import Box, View, view
 from snnir.naming import identifiers
+from snnir.placement.chips import picture as chips
+from snnir.placement.chips.types import Spread
 from snnir.placement.types import Placement, Side
 
 COLOURS: dict[Side, tuple[str, str, str]] = {
@@ -45,11 +48,20 @@ def _box(box: Box, side: Side, reason: str, frame: str | None) -> Box:
     return replace(box, family=family, details=details, groups=(frame,) if frame else ())
 
 
-def page(placement: Placement, title: str | None = None) -> str:
-    """One HTML file that opens offline: every part a frame in its side's colour, which opens and closes; a tooltip and
-    the panel say where an op runs, and why."""
+def page(placement: Placement | Spread, title: str | None = None) -> str:
+    """One HTML file that opens offline: every part a frame in its side's or its chip's colour, which opens and closes;
+    a tooltip and the panel say where an op runs and why, and what of it crosses."""
     from snnir.draw.page import coloured_text
 
+    if isinstance(placement, Spread):
+        shown, notes = chips.spread_view(placement, title), chips.notes(placement)
+        return coloured_text(placement.graph, shown, notes, chips.hint(placement), chips.frames(placement))
+    hint = f"Orange runs on the chip ({placement.target}), blue on the host ({placement.host}), white between them."
+    return coloured_text(placement.graph, placed_view(placement, title), _notes(placement), hint)
+
+
+def _notes(placement: Placement) -> dict[str, list[tuple[str, str]]]:
+    """Box id -> what a page says of an op first."""
     ids = identifiers(placement.graph.ops)
     part_of = {n: p.name for p in reversed(placement.parts) for n in p.graph.ops if n not in p.graph.inputs}
     notes: dict[str, list[tuple[str, str]]] = {}
@@ -61,32 +73,30 @@ def page(placement: Placement, title: str | None = None) -> str:
         what = "graded spikes" if crossing.kind == "graded" else crossing.kind
         way = f"{crossing.width} {what} per step {'into' if crossing.to_chip else 'off'} the chip"
         notes[ids[crossing.source]].append(("crosses", way))
-    hint = f"Orange runs on the chip ({placement.target}), blue on the host ({placement.host}), white between them."
-    return coloured_text(placement.graph, placed_view(placement, title), notes, hint)
+    return notes
 
 
 def picture(
-    placement: Placement,
+    placement: Placement | Spread,
     form: Literal["svg", "dot", "mermaid"] = "svg",
     title: str | None = None,
     layout: Literal["auto", "own", "dot"] = "auto",
 ) -> str:
-    """The text of a picture in one of three forms.
+    """The text of a picture in one of three forms, of a network on a chip and a host or on several chips.
 
     Raises:
         UsageError: layout 'dot' without Graphviz.
     """
-    return drawn(placed_view(placement, title), form, layout)
-
-
-def drawn(shown: View, form: Literal["svg", "dot", "mermaid"], layout: Literal["auto", "own", "dot"]) -> str:
-    """A view's text; arguments as `picture`."""
     from snnir.draw.dot import dot_text
     from snnir.draw.graphviz import place_by_dot
     from snnir.draw.layered import place
     from snnir.draw.mermaid import mermaid_text
     from snnir.draw.svg import svg_text
 
+    if isinstance(placement, Spread):
+        shown = chips.spread_view(placement, title)
+    else:
+        shown = placed_view(placement, title)
     if form != "svg":
         return dot_text(shown) if form == "dot" else mermaid_text(shown)
     placed = None if layout == "own" else place_by_dot(shown, required=layout == "dot")

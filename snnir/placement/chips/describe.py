@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from snnir.ops import Neuron, Threshold
@@ -75,23 +76,51 @@ def chip_line(spread: Spread, part: Part) -> str:
     """A chip in a line: neurons, channels, and what they are of."""
     shapes = part.graph.shapes
     neurons = [n for n, op in part.graph.ops.items() if isinstance(op, (Neuron, Threshold))]
-    total = sum(_size(shapes[n]) for n in neurons)
-    into = sum(_size(shapes[n]) for n in part.graph.inputs)
-    out = sum(_size(shapes[n]) for n in part.graph.outputs)
+    total = sum(prod(shapes[n]) for n in neurons)
+    into, out = used(spread, part)
     return (
         f"{part.name}  {total} neurons ({', '.join(neurons)}): {into} channels in ({', '.join(part.graph.inputs)}), "
         f"{out} out ({', '.join(part.gives)})"
     )
 
 
+def used(spread: Spread, part: Part) -> tuple[str, str]:
+    """How many of its channels and of its output neurons a chip uses."""
+    into, out = (sum(prod(part.graph.shapes[n]) for n in names) for names in (part.graph.inputs, part.graph.outputs))
+    ports = spread.ports
+    if ports is None:
+        return str(into), str(out)
+    return f"{into} of {ports.inputs}", f"{out} of {ports.outputs}"
+
+
+def chip_facts(spread: Spread, part: Part) -> list[tuple[str, str]]:
+    """What there is to say of a chip: its neurons, and what goes in and comes off beside what it has room for."""
+    into, out = used(spread, part)
+    return [
+        ("goes in", f"{into} channels: {', '.join(part.graph.inputs)}"),
+        ("comes off", f"{out} output neurons: {', '.join(part.gives)}"),
+    ]
+
+
+def crossing_facts(spread: Spread, name: str) -> list[tuple[str, str]]:
+    """What there is to say of an op whose spikes go from chip to chip, pieces and slices of them too: each with the
+    room that its chips have."""
+    found: list[tuple[str, str]] = []
+    parts = {part.name: part for part in spread.chips}
+    for cut in spread.cuts:
+        if cut.value.partition("[")[0] != name:
+            continue
+        out = used(spread, parts[cut.source])[1]
+        room = f"{out} output neurons of {cut.source}"
+        room += "".join(f", {used(spread, parts[to])[0]} channels of {to}" for to in cut.targets)
+        found.append(("crosses", f"{cut.value}: {cut.width} spikes per step, {cut.source} → {', '.join(cut.targets)}"))
+        found.append(("in use", room))
+        if cut.several:
+            found.append(("lost", f"spikes more than once in a step {cut.several} times; one spike crosses"))
+    return found
+
+
 def cut_line(cut: Cut) -> str:
     """A cut in a line."""
     lost = f"; spikes more than once in a step {cut.several} times, and one crosses" if cut.several else ""
     return f"{cut.value}: {cut.width} spikes, {cut.source} -> {', '.join(cut.targets)}{lost}"
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total

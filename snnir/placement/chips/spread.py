@@ -83,10 +83,9 @@ def spread_over(
         CompileError: as for `spread`.
     """
     options = options or {}
-    target = chip.target.name
     single = violations_of(graph, chip, allow, options)
     if not single:
-        return _alone(graph, target)
+        return _alone(graph, chip)
     net = Net(graph)
     picks, found = output_picks(net)
     found += _meaning(net, single)
@@ -94,7 +93,7 @@ def spread_over(
         raise CompileError(found, title=f"the network cannot run on {chip.target.title}, on however many")
     packer = Packer(net, chip, allow, options, _several(net, shown), strict)
     loads = _loads(packer, most)
-    return _made(packer, target, loads, picks, single)
+    return _made(packer, loads, picks, single)
 
 
 def chips_of(chips: int | str) -> int | None:
@@ -114,11 +113,12 @@ def chips_of(chips: int | str) -> int | None:
     return count
 
 
-def _alone(graph: Graph, target: str) -> Spread:
+def _alone(graph: Graph, chip: Backend) -> Spread:
     name = "00-chip"
     part = Part(name, "chip", graph, {output: output for output in graph.outputs})
     inner = {op for op in graph.ops if op not in (*graph.inputs, *graph.outputs)}
-    return Spread(graph, target, (part,), {op: (name,) if op in inner else () for op in graph.ops})
+    places = {op: (name,) if op in inner else () for op in graph.ops}
+    return Spread(graph, chip.target.name, (part,), places, ports=chip.target.ports)
 
 
 def _meaning(net: Net, single: Sequence[Violation]) -> list[Violation]:
@@ -164,10 +164,8 @@ def _loads(packer: Packer, most: int | None) -> list[Load]:
 # -- the result --------------------------------------------------------------------------------------------------------
 
 
-def _made(
-    packer: Packer, target: str, loads: Sequence[Load], outputs: Sequence[Pick], single: Sequence[Violation]
-) -> Spread:
-    net = packer.net
+def _made(packer: Packer, loads: Sequence[Load], outputs: Sequence[Pick], single: Sequence[Violation]) -> Spread:
+    net, target = packer.net, packer.chip.target
     steps: list[Part | Pick] = []
     pieces: dict[str, list[Aim]] = {}
     chip_of: dict[str, str] = {}
@@ -194,7 +192,8 @@ def _made(
     steps += outputs
     places = {name: tuple(chips) for name, chips in held.items()}
     cuts = _cuts(packer, steps, chip_of)
-    return Spread(net.graph, target, tuple(steps), places, cuts, tuple(v.to_json() for v in single))
+    why = tuple(v.to_json() for v in single)
+    return Spread(net.graph, target.name, tuple(steps), places, cuts, why, target.ports)
 
 
 def _cuts(packer: Packer, steps: Sequence[Part | Pick], chip_of: Mapping[str, str]) -> tuple[Cut, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from snnir.graph import Graph
 from snnir.ops import Shape
 from snnir.placement.types import Part
+from snnir.target import Ports
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Spread:
         places: op -> the chips that hold it (several where copies save a cut); none for inputs and outputs.
         cuts: what goes from chip to chip.
         single: why one chip is not enough: violations as JSON data.
+        ports: what goes into a chip and out of it; None where nobody said.
     """
 
     graph: Graph
@@ -64,6 +66,7 @@ class Spread:
     places: Mapping[str, tuple[str, ...]]
     cuts: tuple[Cut, ...] = ()
     single: tuple[Mapping[str, Any], ...] = field(default=())
+    ports: Ports | None = None
 
     @property
     def chips(self) -> tuple[Part, ...]:
