@@ -115,13 +115,13 @@ def width(graph: Graph, names: tuple[str, ...]) -> int:
     return sum(prod(graph.shapes[name]) for name in names)
 
 
-def on_tiny(graph: Graph, x: Mapping[str, Any], chips: int | None = None) -> Spread:
-    return spread_over(graph, TINY, chips, x, strict=False)
+def on_tiny(graph: Graph, x: Mapping[str, Any], chip: XyloBackend = TINY) -> Spread:
+    return spread_over(graph, chip, None, x, strict=False)
 
 
-def attempt(graph: Graph, x: Mapping[str, Any]) -> tuple[Spread | None, list[Violation]]:
+def attempt(graph: Graph, x: Mapping[str, Any], chip: XyloBackend = TINY) -> tuple[Spread | None, list[Violation]]:
     try:
-        return on_tiny(graph, x), []
+        return on_tiny(graph, x, chip), []
     except CompileError as error:
         return None, list(error.violations)
 

@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import snnir
+from snnir import registry
+from snnir.artifact import write_folder
 from snnir.backends.xylo.artifact import as_events
+from snnir.backends.xylo.backend import XyloBackend
+from snnir.backends.xylo.target import target_of
 from snnir.cli import run
 from snnir.compiler import CompileResult
 from snnir.errors import CompileError, UsageError
+from snnir.graph import Graph
 from snnir.placement.chips import Pick, spread
-from snnir.placement.chips.compiled import ChipsArtifact
+from snnir.placement.chips.compiled import ChipsArtifact, compiled
 from snnir.placement.chips.picture import COLOURS
 from snnir.placement.chips.running import picked
 from snnir.placement.picture import picture
-from tests.test_placement_chips import TINY, layered, on_tiny, spread_over
+from tests.strategies import inputs_for
+from tests.test_placement_chips import SMALL, TINY, attempt, deep_networks, layered, on_tiny, spread_over, whole
 from tests.test_placement_run import run_script
 from tests.xylo_oracle import XyloOracle
 
@@ -96,11 +106,13 @@ def test_the_folder_runs_alone_and_in_xylosim(two: CompileResult, tmp_path: Path
     two.save(folder)
     np.savez(tmp_path / "in.npz", x=events())
     ours, _ = artifact(two).run({"x": events()})
-    for more in ([], ["--xylosim"]):
+    floats = snnir.interpret(two.source, events())
+    assert (ours["y"] != floats).any()
+    for more, expected in ([], ours["y"]), (["--xylosim"], ours["y"]), (["--float"], floats):
         done = run_script(folder, str(tmp_path / "in.npz"), "-o", str(tmp_path / "out.npz"), *more)
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / "out.npz") as file:
-            assert np.array_equal(file["y"], ours["y"])
+            assert np.array_equal(file["y"], expected)
     said = run_script(folder).stdout
     assert "00-chip (xylo-audio3)\n    n3: " in said
     assert "beside the whole network in floats: y: " in said
@@ -115,6 +127,69 @@ def test_the_folder_runs_alone_and_in_xylosim(two: CompileResult, tmp_path: Path
         done = run_script(folder, str(tmp_path / "bad.npz"))
         assert done.returncode == 1
         assert says in done.stderr
+
+
+def load(folder: Path) -> Any:
+    """A folder's `run.py` as a module."""
+    spec = spec_from_file_location("chips_run", folder / "run.py")
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Random deep networks with skips, slices, delays, loops, pieces: what `run.py` makes of them, in every mode."""
+    small = replace(SMALL, name="xylo-audio3")
+    tiny, real, counted = (
+        XyloBackend(small, target_of(small)),
+        registry.backend,
+        {"several": 0, "spikes": 0, "differ": 0},
+    )
+    monkeypatch.setattr(registry, "backend", lambda name: tiny if name == small.name else real(name))
+
+    @settings(max_examples=40, deadline=None)
+    @given(deep_networks(), st.integers(0, 2**32 - 1))
+    def holds(graph: Graph, seed: int) -> None:
+        x = inputs_for(graph, T=12, rng=seed, values="spikes")
+        found, _ = attempt(graph, x, tiny)
+        if found is None or len(found.chips) == 1:
+            return
+        made = compiled(found, x, recorded=True, allow=("approximate",))
+        folder = tmp_path_factory.mktemp("tiny")
+        write_folder(folder / "out", made.files())
+        script = load(folder / "out")
+        plan = json.loads((folder / "out" / "placement.json").read_text())
+        floats, _ = script.run(plan, x, floats=True)
+        ours, _ = made.run(x)
+        integers, _ = script.run(plan, x)
+        xylosim, _ = script.run(plan, x, xylosim=True)
+        for name, expected in whole(graph, x).items():
+            assert np.array_equal(floats[name], expected)
+            assert np.array_equal(integers[name], ours[name])
+            counted["differ"] += not np.array_equal(expected, ours[name])
+        assert all(np.array_equal(integers[name], xylosim[name]) for name in integers)
+        counted["several"] += 1
+        counted["spikes"] += int(sum(x.sum() for x in xylosim.values()))
+
+    holds()
+    assert counted["several"] > 2  # or the property says little
+    assert counted["spikes"] > 100
+    assert counted["differ"] > 0  # the integers are not the floats by another name
+
+
+def test_no_floats_without_onnx(two: CompileResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chip needs no ONNX, so a network is compiled without it; `--float` says what it lacks."""
+    monkeypatch.setattr("snnir.placement.chips.compiled.find_spec", lambda name: None)
+    made = compiled(artifact(two).placement, {"x": events()}, recorded=True)
+    write_folder(tmp_path / "out", made.files())
+    assert not (tmp_path / "out" / "00-chip" / "float").exists()
+    assert "--float" not in (tmp_path / "out" / "README.md").read_text()
+    assert "pip install onnx" in run_script(tmp_path / "out", "--float").stderr
+    assert "exclude each other" in run_script(tmp_path / "out", "--float", "--xylosim").stderr
+    assert run_script(tmp_path / "out").returncode == 0
 
 
 def test_spikes_that_a_cut_would_lose_are_refused_or_counted(tmp_path: Path) -> None:
@@ -134,6 +209,11 @@ def test_spikes_that_a_cut_would_lose_are_refused_or_counted(tmp_path: Path) -> 
     assert first["several"] > 0
     assert "more than once in a step" in result.report["cuts"][0]
     result.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / "expected.npz") as file:
+        assert file["n3"].max() > 1
+    said = run_script(tmp_path / "out", "--float").stdout
+    assert "values differ" in said
+    assert said.count(", 0 % of") == 3  # several spikes in a step are the network's own, and floats pass them on
     said = run_script(tmp_path / "out").stdout
     assert f"n3: spiked more than once in a step {first['several']} times; one spike leaves the chip" in said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ class ChipsArtifact:
 
     Attributes:
         placement: what is on which chip.
-        results: chip -> its compiled form.
+        results: chip -> its compiled form. floats: the same in floats (float64, ONNX); none if `no_float` says why.
         shown: input that travels with it, (T, B, *shape) by name. values: what the network gives for it in floats, also
             at the cuts.
         report: what crosses, and how far the chips' integers are off, cut by cut.
@@ -41,6 +42,8 @@ class ChipsArtifact:
     shown: Mapping[str, Array]
     values: Mapping[str, Array]
     report: Mapping[str, Any] = field(default_factory=dict)
+    floats: Mapping[str, CompileResult] = field(default_factory=dict)
+    no_float: str = ""
 
     @property
     def latency(self) -> int:
@@ -90,6 +93,8 @@ class ChipsArtifact:
         )
         for name, result in self.results.items():
             found = found | with_manifest(result).under(name)
+        for name, result in self.floats.items():
+            found = found | Files.of(result.artifact.files()).under(f"{name}/float")
         return found
 
     def described(self) -> dict[str, Any]:
@@ -106,6 +111,7 @@ class ChipsArtifact:
             "outputs": list(graph.outputs),
             "streamed_latency": self.report.get("streamed_latency"),
             "measured": self.report.get("measured", []),
+            "no_float": self.no_float,
         }
 
     def _readme(self) -> str:
@@ -115,6 +121,7 @@ class ChipsArtifact:
             "    python run.py                       # on input.npz beside it; compares with expected.npz",
             "    python run.py other.npz -o out.npz  # on other input; spikes (T, B, *shape) into a file",
             "    python run.py --xylosim             # in SynSense's own simulator (pip install xylosim)",
+            *["    python run.py --float               # in floats (pip install onnxruntime)"] * (not self.no_float),
             "",
             "It needs NumPy, not snnir. Each chip's folder also has its own `run.py`, and `samna_config.py`.",
             "",
@@ -206,7 +213,24 @@ def compiled(
         raise CompileError(faults, title=f"a part does not go onto {spread.target}")
     measured = _measured(spread, results, values)
     kept = {name: value for name, value in values.items() if name not in shown}
-    return ChipsArtifact(spread, results, dict(shown), kept, _report(spread, results, measured))
+    floats, no_float = _floats(spread)
+    return ChipsArtifact(spread, results, dict(shown), kept, _report(spread, results, measured), floats, no_float)
+
+
+def _floats(spread: Spread) -> tuple[dict[str, CompileResult], str]:
+    """Every chip's part in floats, as precise as the interpreter; or why there is none: chips run without it."""
+    from snnir.compiler import prepare
+
+    if find_spec("onnx") is None:
+        return {}, "written only where the package onnx is installed (pip install onnx)"
+    found: dict[str, CompileResult] = {}
+    meaning = spread.graph.semantics.with_(number_format="float64")
+    for part in spread.chips:
+        try:
+            found[part.name] = prepare(replace(part.graph, semantics=meaning)).compile("onnx")
+        except CompileError as error:
+            return {}, f"{part.name} does not go to ONNX: {error.violations[0].what}"
+    return found, ""
 
 
 def _given(spread: Spread, part: Part, values: Mapping[str, Array]) -> dict[str, Array]:

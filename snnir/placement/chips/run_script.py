@@ -3,6 +3,7 @@
     python run.py                       # on input.npz beside this file; says how far the chips' integers are off
     python run.py other.npz -o out.npz  # on other input; spikes (T, B, *shape) into a file
     python run.py --xylosim             # in SynSense's own simulator (pip install xylosim)
+    python run.py --float               # in floats (float64, in ONNX Runtime): the network's own spikes
 
 It needs NumPy, not snnir.
 
@@ -67,6 +68,12 @@ def on_chip(step: dict[str, Any], inputs: dict[str, Any], xylosim: bool) -> tupl
     return {op: given[end] for op, end in step["gives"].items()}, several
 
 
+def in_floats(step: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a chip's part of the network gives in floats; as many spikes in a step as the network itself."""
+    found = loaded(HERE / step["name"] / "float" / "run.py").at_once(inputs)
+    return {op: found[end] for op, end in step["gives"].items()}
+
+
 def picked(step: dict[str, Any], values: dict[str, Any]) -> Any:
     """Spikes put where they are wanted: slices, pieces together again, outputs."""
     parts = [values[name].reshape(*values[name].shape[:2], -1) for name in step["reads"]]
@@ -76,14 +83,17 @@ def picked(step: dict[str, Any], values: dict[str, Any]) -> Any:
     return chosen.reshape(*chosen.shape[:2], *step["shape"])
 
 
-def run(plan: dict[str, Any], inputs: dict[str, Any], xylosim: bool = False) -> tuple[dict[str, Any], dict[str, int]]:
+def run(
+    plan: dict[str, Any], inputs: dict[str, Any], xylosim: bool = False, floats: bool = False
+) -> tuple[dict[str, Any], dict[str, int]]:
     """Every value between chips, and the outputs, (T, B, *shape) by name; and how often cuts held spikes back."""
     values, several = dict(inputs), dict[str, int]()
     for step in plan["steps"]:
         if step["kind"] == "pick":
             values[step["name"]] = picked(step, values)
             continue
-        given, more = on_chip(step, {name: values[name] for name in step["reads"]}, xylosim)
+        reads = {name: values[name] for name in step["reads"]}
+        given, more = (in_floats(step, reads), {}) if floats else on_chip(step, reads, xylosim)
         values |= given
         several |= more
     return values, several
@@ -108,10 +118,25 @@ def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def compared(name: str, got: Any, expected: Any) -> str:
-    """Spikes beside those of the whole network in floats."""
-    share = float((got != np.minimum(expected, 1)).mean())
+def compared(name: str, got: Any, expected: Any, floats: bool = False) -> str:
+    """Spikes beside those of the whole network in floats; of several in a step, one leaves a chip."""
+    share = float((got != (expected if floats else np.minimum(expected, 1))).mean())
     return f"{name}: {int(got.sum())} spikes, {100 * share:.3g} % of {got.size} values differ from floats"
+
+
+def checked(options: Any, plan: dict[str, Any]) -> str:
+    """What the chips run in, in words; stops where it is not there."""
+    if options.xylosim and options.float:
+        sys.exit("--float and --xylosim exclude each other: the chips run in one of them")
+    if options.xylosim and find_spec("xylosim") is None:
+        sys.exit("--xylosim needs SynSense's simulator: pip install xylosim")
+    if not options.float:
+        return ", in xylosim" if options.xylosim else ""
+    if plan["no_float"]:
+        sys.exit(f"--float: {plan['no_float']}")
+    if find_spec("onnxruntime") is None:
+        sys.exit("--float needs ONNX Runtime: pip install onnxruntime")
+    return " in floats"
 
 
 def main() -> None:
@@ -120,29 +145,31 @@ def main() -> None:
     parser.add_argument("input", nargs="?", help=".npz with one array per input; default input.npz")
     parser.add_argument("-o", "--output", help=".npz to write the spikes to")
     parser.add_argument("--xylosim", action="store_true", help="run in xylosim instead of NumPy")
+    parser.add_argument("--float", action="store_true", help="run in floats instead of the chips' integers")
     options = parser.parse_args()
-    if options.xylosim and find_spec("xylosim") is None:
-        sys.exit("--xylosim needs SynSense's simulator: pip install xylosim")
     plan = json.loads((HERE / "placement.json").read_text())
+    where = checked(options, plan)
     try:
         inputs = read(Path(options.input or HERE / "input.npz"), plan)
     except (OSError, ValueError) as error:
         sys.exit(f"{options.input or 'input.npz'}: {error}")
-    values, several = run(plan, inputs, options.xylosim)
+    values, several = run(plan, inputs, options.xylosim, options.float)
     expected = {}
     if options.input is None:
         with np.load(HERE / "expected.npz") as file:
             expected = dict(file)
     for step in (step for step in plan["steps"] if step["kind"] == "chip"):
-        print(f"{step['name']} ({plan['target']})")
+        print(f"{step['name']} ({plan['target']}{where})")
         for name in step["gives"]:
-            spikes = f"{name}: {int(values[name].sum())} spikes"
-            print(f"    {compared(name, values[name], expected[name]) if expected else spikes}")
+            told = f"{name}: {int(values[name].sum())} spikes"
+            if expected:
+                told = compared(name, values[name], expected[name], options.float)
+            print(f"    {told}")
             if several.get(name):
                 print(f"    {name}: spiked more than once in a step {several[name]} times; one spike leaves the chip")
     for name in plan["outputs"]:
         if expected:
-            print(f"beside the whole network in floats: {compared(name, values[name], expected[name])}")
+            print(f"beside the whole network in floats: {compared(name, values[name], expected[name], options.float)}")
         else:
             for b, counts in enumerate(values[name].sum(axis=0)):
                 print(f"{name}[{b}]: {' '.join(str(int(n)) for n in np.ravel(counts))}")
