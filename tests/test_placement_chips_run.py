@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnir
+import snnir.simulators.xylo
 from snnir import registry
 from snnir.artifact import write_folder
 from snnir.backends.xylo.artifact import as_events
@@ -25,11 +27,14 @@ from snnir.cli import run
 from snnir.compiler import CompileResult
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Graph
+from snnir.placement import lockstep
 from snnir.placement.chips import Pick, spread
 from snnir.placement.chips.compiled import ChipsArtifact, compiled
 from snnir.placement.chips.picture import COLOURS
 from snnir.placement.chips.running import picked
 from snnir.placement.picture import picture
+from snnir.placement.several import Several
+from snnir.placement.types import Part
 from tests.strategies import inputs_for
 from tests.test_placement_chips import SMALL, TINY, attempt, deep_networks, layered, on_tiny, spread_over, whole
 from tests.test_placement_run import run_script
@@ -138,6 +143,16 @@ def load(folder: Path) -> Any:
     return module
 
 
+def stepped(folder: Path, x: dict[str, Any], late: Mapping[str, int]) -> dict[str, Any]:
+    """What the chips give when they run side by side, step by step, with what is late put back."""
+    steps, batch = next(iter(x.values())).shape[:2]
+    step, own = lockstep.in_folder(folder, "xylo-audio3", batch, True, snnir.simulators.xylo)
+    assert own == late
+    longer = {name: np.concatenate([v, np.zeros((max(late.values()), *v.shape[1:]))]) for name, v in x.items()}
+    found = [step({name: v[t] for name, v in longer.items()}) for t in range(steps + max(late.values()))]
+    return {name: np.stack([f[name] for f in found])[lag:][:steps] for name, lag in late.items()}
+
+
 def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -171,6 +186,8 @@ def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
             assert np.array_equal(integers[name], ours[name])
             counted["differ"] += not np.array_equal(expected, ours[name])
         assert all(np.array_equal(integers[name], xylosim[name]) for name in integers)
+        by_steps = stepped(folder / "out", x, Several(graph, tiny, None, x, False).lags(Part("p", "chip", graph, {})))
+        assert all(np.array_equal(by_steps[name], ours[name]) for name in graph.outputs)
         counted["several"] += 1
         counted["spikes"] += int(sum(x.sum() for x in xylosim.values()))
 

@@ -219,6 +219,57 @@ class OnXylo:
         }
 
 
+class OnChips:
+    """A part on several chips, step by step: each makes a step as soon as what it reads is there, so late spikes of one
+    come to the next in the network's own time."""
+
+    def __init__(self, folder: Path, batch: int, simulator: Any = None) -> None:
+        plan = json.loads((folder / "placement.json").read_text())
+        self.steps, self.outputs = plan["steps"], plan["outputs"]
+        self.chips = {
+            s["name"]: OnXylo(folder / s["name"], batch, simulator) for s in self.steps if s["kind"] == "chip"
+        }
+        at = dict.fromkeys(plan["inputs"], 0)  # value -> steps by which it comes late
+        for step in self.steps:
+            begins = max(at[name] for name in step["reads"])
+            if step["kind"] == "pick":
+                at[step["name"]] = begins
+            else:
+                at.update({op: begins + self.chips[step["name"]].late[end] for op, end in step["gives"].items()})
+        self.late = {name: at[name] for name in self.outputs}
+        self.made: dict[str, list[Any]] = {name: [] for name in at}
+        self.done = dict.fromkeys(self.chips, 0)
+
+    def step(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of this step, late by `late`."""
+        for name, value in inputs.items():
+            self.made[name].append(np.asarray(value))
+        for step in self.steps:
+            if step["kind"] == "pick":
+                self._pick(step)
+                continue
+            t, chip = self.done[step["name"]], self.chips[step["name"]]
+            if any(len(self.made[name]) <= t for name in step["reads"]):
+                continue
+            found = chip.step({name: self.made[name][t] for name in step["reads"]})
+            self.done[step["name"]] += 1
+            for name, end in step["gives"].items():
+                if t >= chip.late[end]:
+                    self.made[name].append(np.array(found[end]))
+        batch = len(next(iter(inputs.values())))
+        shapes = {step["name"]: step["shape"] for step in self.steps if step["kind"] == "pick"}
+        return {n: self.made[n][-1] if self.made[n] else np.zeros((batch, *shapes[n])) for n in self.outputs}
+
+    def _pick(self, step: dict[str, Any]) -> None:
+        """Spikes put where they are wanted, as soon as they are there."""
+        made = self.made[step["name"]]
+        while all(len(self.made[name]) > len(made) for name in step["reads"]):
+            t = len(made) - step["delay"]
+            parts = [self.made[name][max(t, 0)] for name in step["reads"]]
+            chosen = np.concatenate([x.reshape(len(x), -1) for x in parts], axis=1)[:, step["index"]]
+            made.append((chosen if t >= 0 else np.zeros_like(chosen)).reshape(len(chosen), *step["shape"]))
+
+
 class OnOnnx:
     """A part in ONNX Runtime, step by step: its `step.onnx`, which has its states as inputs and outputs."""
 
@@ -267,5 +318,8 @@ def in_folder(folder: Path, kind: str, batch: int, state: bool, simulator: Any =
         return OnTorch(folder, forgets=not state).step, {}
     if kind == "onnx":
         return OnOnnx(folder, batch).step, {}
-    chip = (OnLoihi if kind == "lava" else OnXylo)(folder, batch, simulator)
+    if kind == "lava":
+        loihi = OnLoihi(folder, batch, simulator)
+        return loihi.step, loihi.late
+    chip = (OnChips if (folder / "placement.json").exists() else OnXylo)(folder, batch, simulator)
     return chip.step, chip.late

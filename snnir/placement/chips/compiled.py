@@ -14,7 +14,7 @@ from snnir.contents import npz, source
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.ops import Array
 from snnir.placement.chips import describe
-from snnir.placement.chips.running import in_floats, run
+from snnir.placement.chips.running import arrivals, in_floats, run
 from snnir.placement.chips.types import Spread
 from snnir.placement.examples import example
 from snnir.placement.types import Part
@@ -310,17 +310,7 @@ def _line(m: Mapping[str, Any]) -> str:
 
 
 def streamed(spread: Spread, results: Mapping[str, CompileResult]) -> int:
-    """Steps by which outputs come late when all chips run side by side and a hop takes a step.
-
-    Each chip begins when the latest of its inputs is there; the others are held back.
-    """
-    at: dict[str, int] = dict.fromkeys(spread.graph.inputs, 0)
-    for step in spread.steps:
-        if not isinstance(step, Part):
-            at[step.name] = max(at[source] for source in step.sources)
-            continue
-        inputs = {*spread.graph.inputs}
-        begins = max((at[n] + (n not in inputs and not _of_input(spread, n)) for n in step.graph.inputs), default=0)
-        lags = results[step.name].artifact.lags  # type: ignore[attr-defined]
-        at |= {op: begins + lags[end] for op, end in step.gives.items()}
+    """Steps by which outputs come late when all chips run side by side and a hop takes a step."""
+    lags = {name: result.artifact.lags for name, result in results.items()}  # type: ignore[attr-defined]
+    at = arrivals(spread, lags, hop=1)
     return max(at[name] for name in spread.graph.outputs)

@@ -131,7 +131,9 @@ def _last_resort(packer: Packer) -> list[Violation]:
         inside = frozenset(name for group in groups[reach:end] for name in group)
         found = packer.violations(packer.aims(inside), inside)
     return [_named(packer, v, inside) for v in found] or [
-        Violation("placement-chips", "no order of cuts was found", expected="layers that chips can hold one by one")
+        Violation(
+            "placement-chips", "no order of cuts was found", expected="at most what chips can hold, layer by layer"
+        )
     ]
 
 

@@ -40,6 +40,28 @@ def run(spread: Spread, inputs: Mapping[str, Array], runner: Runner = in_floats)
     return values
 
 
+def arrivals(spread: Spread, lags: Mapping[str, Mapping[str, int]], hop: int) -> dict[str, int]:
+    """Value -> steps by which it comes late when all chips run side by side, step by step.
+
+    A chip begins when the latest of its inputs is there; the others are held back for it.
+
+    Args:
+        spread: of the network. lags: chip -> its outputs -> steps by which each comes late off the chip itself.
+        hop: steps that spikes take from chip to chip.
+    """
+    at: dict[str, int] = dict.fromkeys(spread.graph.inputs, 0)
+    outside = {*spread.graph.inputs}
+    for step in spread.steps:
+        if isinstance(step, Pick):
+            at[step.name] = max(at[source] for source in step.sources)
+            if outside.issuperset(step.sources):
+                outside.add(step.name)
+            continue
+        begins = max((at[name] + hop * (name not in outside) for name in step.graph.inputs), default=0)
+        at |= {op: begins + lags[step.name][end] for op, end in step.gives.items()}
+    return at
+
+
 def picked(pick: Pick, values: Mapping[str, Array]) -> Array:
     """The elements of a pick, late by its delay."""
     parts = [values[name].reshape(*values[name].shape[:2], -1) for name in pick.sources]

@@ -55,8 +55,7 @@ def spread(
 
     chip = backend(target)
     most = chips_of(chips)
-    if chip.target.ports is None or chip.target.ports.inputs is None:
-        raise UsageError(f"{target} is no chip of which several make up a network; there are xylo-...")
+    require_chips(chip)
     graph = load(source, dt=dt)
     shown = as_inputs(graph, calibrate) if calibrate is not None else example(graph)
     strict = calibrate is not None and "approximate" not in allow
@@ -82,7 +81,19 @@ def spread_over(
     Raises:
         CompileError: as for `spread`.
     """
-    options = options or {}
+    return spread_counted(graph, chip, most, several_of(graph, shown), strict, allow, options or {})
+
+
+def spread_counted(
+    graph: Graph,
+    chip: Backend,
+    most: int | None,
+    several: Mapping[str, int],
+    strict: bool,
+    allow: tuple[str, ...],
+    options: Mapping[str, Any],
+) -> Spread:
+    """`spread_over` where `several` says how often each population spikes more than once in a step (`several_of`)."""
     single = violations_of(graph, chip, allow, options)
     if not single:
         return _alone(graph, chip)
@@ -91,9 +102,19 @@ def spread_over(
     found += _meaning(net, single)
     if found:
         raise CompileError(found, title=f"the network cannot run on {chip.target.title}, on however many")
-    packer = Packer(net, chip, allow, options, _several(net, shown), strict)
+    packer = Packer(net, chip, allow, options, several, strict)
     loads = _loads(packer, most)
     return _made(packer, loads, picks, single)
+
+
+def require_chips(chip: Backend) -> None:
+    """Makes sure that several chips of a kind can make up a network.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if chip.target.ports is None or chip.target.ports.inputs is None:
+        raise UsageError(f"{chip.target.name} is no chip of which several make up a network; there are xylo-...")
 
 
 def chips_of(chips: int | str) -> int | None:
@@ -132,14 +153,14 @@ def _meaning(net: Net, single: Sequence[Violation]) -> list[Violation]:
     return found
 
 
-def _several(net: Net, shown: Mapping[str, Array]) -> dict[str, int]:
-    """Population -> neuron-steps of the shown input in which it spikes more than once."""
+def several_of(graph: Graph, shown: Mapping[str, Array]) -> dict[str, int]:
+    """Population -> neuron-steps of the shown input, (T, B, *shape) by name, in which it spikes more than once."""
     from snnir.interpreter import interpret
 
-    if net.graph.semantics.spikes_per_step == 1:
+    if graph.semantics.spikes_per_step == 1:
         return {}
-    names = [n for group in net.groups for n in group if isinstance(net.graph[n], SpikingNeuron)]
-    _, values = interpret(net.graph, dict(shown), record=names)
+    names = [name for name, op in graph.ops.items() if isinstance(op, SpikingNeuron)]
+    _, values = interpret(graph, dict(shown), record=names)
     return {name: count for name in names if (count := int(np.count_nonzero(values[name] > 1)))}
 
 
