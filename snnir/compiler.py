@@ -299,16 +299,18 @@ class Prepared:
     ) -> CompileResult:
         """The same for a chip and a host that share the network: every part an artifact, and a script for all."""
         from snnir.pipeline import pipeline_text
-        from snnir.placement.automatic import partition
+        from snnir.placement.automatic import placed
         from snnir.placement.compiled import compiled
         from snnir.placement.examples import example
+        from snnir.placement.integers import Integers
 
-        placement = partition(
-            self.graph, target, host, place=place, calibrate=self.calibrate, allow=self.allow, **options
-        )
         shown = self.calibrate if self.calibrate is not None else example(self.graph)
-        how = {"verify_passes": self.verify_passes, "hook": self.hook}
-        artifact = compiled(placement, shown, self.allow, options, **how)
+        integers = Integers(shown, self.allow, options, {"verify_passes": self.verify_passes})
+        try:
+            placement, _ = placed(self.graph, target, host, place=place, integers=integers)
+        finally:
+            integers.replay(self.hook)
+        artifact = compiled(placement, shown, made=integers)
         report = {
             "target": target,
             "pipeline": pipeline_text(self.pipeline),

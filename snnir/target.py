@@ -98,6 +98,8 @@ class Ports:
         says: what goes in, in words.
         inputs, outputs: channels in and out, and neurons: of a chip in all, of those that other chips can continue
             (`snnir.placement.chips`); None where a chip alone is large enough.
+        late: rules about populations that show only as integers are made; one population less, and they may hold.
+        alone: options that change what a step is, and so do not go with a host.
     """
 
     most: int | None
@@ -106,6 +108,8 @@ class Ports:
     inputs: int | None = None
     outputs: int | None = None
     neurons: int | None = None
+    late: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

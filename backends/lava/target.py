@@ -46,5 +46,10 @@ TARGET = Target(
     rules=RULES,
     extra="lava",
     limits=LIMITS,
-    ports=Ports(most=None, membranes=True, says="spikes, or numbers as graded spikes"),
+    ports=Ports(
+        most=None,
+        membranes=True,
+        says="spikes, or numbers as graded spikes",
+        late=frozenset({"lava-range", "lava-wrap", "lava-size"}),
+    ),
 )

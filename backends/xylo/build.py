@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +112,7 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
     judged = [_judge(layout, c, lessons, events) for c in candidates]
     chosen = min(range(len(candidates)), key=lambda k: judged[k]["count_error"])
     if recorded is not None and not allowed(graph, "approximate"):
-        _agreeing(judged[chosen])
+        _agreeing(judged[chosen], sorted(found, key=layout.lags.__getitem__))
     report = describe(
         graph,
         layout,
@@ -222,10 +222,14 @@ def count_error(got: Array, wanted: Array) -> float:
     return float(np.abs(counts - target).sum() / max(target.sum(), 1.0))
 
 
-def _agreeing(judged: Mapping[str, Any]) -> None:
-    """Raises when the chip would run another network than the source, on the recorded input."""
+def _agreeing(judged: Mapping[str, Any], order: Sequence[str]) -> None:
+    """Raises when the chip would run another network than the source, on the recorded input.
+
+    Named is the first population, in running `order`, that is off by too much: what comes behind it gets its spikes.
+    """
     if judged["count_error"] <= _WRONG:
         return
+    apart = judged["count_error_by_population"]
     several, full = judged["neuron_steps_with_several_spikes"], judged["saturated_states"]
     causes = [f"neurons spiked several times in a step ({several} times)"] if several else []
     causes += [f"states ran into the ends of 16 bits ({full} times)"] if full else []
@@ -233,7 +237,7 @@ def _agreeing(judged: Mapping[str, Any]) -> None:
     fault = Violation(
         "xylo-mismatch",
         what + (": " + ", ".join(causes) if causes else ""),
-        where=max(judged["count_error_by_population"], key=judged["count_error_by_population"].__getitem__),
+        where=next(name for name in order if apart[name] > _WRONG),
         expected=f"at most {100 * _WRONG:.0f} %",
         hint="raise thresholds or lower weights so that a neuron spikes once per step, or allow 'approximate'",
     )

@@ -60,6 +60,8 @@ def target_of(chip: Chip) -> Target:
             inputs=chip.inputs,
             outputs=chip.outputs,
             neurons=chip.hidden + chip.outputs,
+            late=frozenset({"xylo-mismatch"}),
+            alone=frozenset({"choose_dt"}),
         ),
     )
 

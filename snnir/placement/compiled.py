@@ -18,6 +18,7 @@ from snnir.errors import CompileError, UsageError, Violation
 from snnir.interpreter.stepping import rest_of
 from snnir.ops import Array
 from snnir.placement import describe, lockstep
+from snnir.placement.integers import Integers
 from snnir.placement.running import held, in_floats, run
 from snnir.placement.types import Part, Placement
 from snnir.target import Files
@@ -204,6 +205,7 @@ def compiled(
     shown: Mapping[str, Array],
     allow: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    made: Integers | None = None,
     **how: Any,
 ) -> PartitionArtifact:
     """Compiles every part for its side, and measures.
@@ -212,41 +214,35 @@ def compiled(
         placement: of the network.
         shown: input to measure and calibrate with, (T, B, *shape) by name.
         allow, options: of the target. how: what `snnir.compiler.prepare` takes besides.
+        made: the chip's parts, where the placement was found with them.
 
     Raises:
         CompileError: what shows only in a part's integers, all parts at once.
     """
     from snnir.compiler import prepare
 
-    values = run(placement, shown)
+    faults: list[Violation] = []
+    if made is None:
+        made = Integers(shown, tuple(allow), options or {}, how)
+        faults += [v for found in made.make(placement).values() for v in found]
+    values, chips = made.values, made.results(placement)
     results: dict[str, CompileResult] = {}
     floats: dict[str, CompileResult] = {}
-    faults: list[Violation] = []
     for part in placement.parts:
-        given = {name: values[name] for name in part.graph.inputs}
         try:
-            if part.side == "host":
-                results[part.name] = prepare(part.graph).compile(placement.host)
-                continue
-            prepared = prepare(part.graph, calibrate=given, allow=allow, **how)
-            more = _range(placement, given)
-            results[part.name] = prepared.compile(placement.target, **{**more, **(options or {})})
-            floats[part.name] = prepare(part.graph).compile(placement.host)
+            compiled_for_host = prepare(part.graph).compile(placement.host)
         except CompileError as error:
             faults += error.violations
+            continue
+        (results if part.side == "host" else floats)[part.name] = compiled_for_host
+        if part.name in chips:
+            results[part.name] = chips[part.name]
     if faults:
         raise CompileError(faults, title=f"a part does not go onto {placement.target}")
     measured = _measured(placement, results, values)
     report = _report(placement, results, measured)
     kept = {name: values[name] for name in values if name not in shown}
     return PartitionArtifact(placement, results, floats, dict(shown), kept, report)
-
-
-def _range(placement: Placement, given: Mapping[str, Array]) -> dict[str, float]:
-    """Numbers that happen to be 0 or 1 in what is shown are numbers all the same, and go in as such."""
-    kinds = {c.source: c.kind for c in placement.crossings if c.to_chip}
-    plain = any(kinds[placement.means(name)] == "graded" and np.isin(x, (0, 1)).all() for name, x in given.items())
-    return {"input_range": max(1.0, *(float(np.abs(x).max()) for x in given.values()))} if plain else {}
 
 
 def _measured(
@@ -295,6 +291,7 @@ def _report(
             f"{where}: {100 * m['differ']:.3g} % of the values differ from floats, by {m['largest']:.3g} at most, "
             f"{m['rms']:.3g} root mean square (values: {m['of_rms']:.3g})"
         )
+    moved = [line for round_ in placement.moved for line in describe.moved_lines(round_)]
     return {
         "host": placement.host,
         "placed": f"{count['chip']} ops on the chip, {count['host']} on the host, {count['driver']} between them",
@@ -303,5 +300,6 @@ def _report(
         "cuts": lines,
         "measured": [dict(m) for m in measured],
         "misfits": [dict(m) for m in placement.misfits],
+        **({"moved_to_host": moved} if moved else {}),
         "part_reports": {name: dict(result.report) for name, result in results.items() if name.endswith("-chip")},
     }

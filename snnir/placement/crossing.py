@@ -7,7 +7,7 @@ from math import prod
 
 from snnir.errors import Violation
 from snnir.graph import Graph
-from snnir.ops import Output, SpikingNeuron, Threshold
+from snnir.ops import Input, Output, SpikingNeuron, Threshold
 from snnir.placement.mincut import may_enter, may_leave
 from snnir.placement.types import Crossing, Encode, Loop, Part, parts_of
 from snnir.target import Ports, Target
@@ -39,11 +39,22 @@ def _read(part: Part, steps: Sequence[Part | Encode | Loop], name: str | None = 
 
 
 def faults_of(
-    graph: Graph, steps: Sequence[Part | Encode | Loop], ports: Ports, most: Mapping[str, int | None], target: Target
+    graph: Graph,
+    steps: Sequence[Part | Encode | Loop],
+    ports: Ports,
+    most: Mapping[str, int | None],
+    target: Target,
+    barred: Mapping[str, str] | None = None,
 ) -> Iterator[Violation]:
-    """The values that would have to go where they cannot."""
+    """The values that would have to go where they cannot.
+
+    `barred`: op -> why it is not on the chip.
+    """
+    why = barred or {}
+    chips = [part for part in parts_of(steps) if part.side == "chip"]
+    on_chip = {name for part in chips for name, op in part.graph.ops.items() if not isinstance(op, (Input, Output))}
     seen: set[str] = set()
-    for part in (part for part in parts_of(steps) if part.side == "chip"):
+    for part in chips:
         for own in part.graph.inputs:
             (name,) = _read(part, steps, own)
             if name in seen or may_enter(most[name], ports):
@@ -51,9 +62,10 @@ def faults_of(
             seen.add(name)
             op, reader = graph[name], part.graph.outgoing[own][0].target
             what = "real numbers" if most[name] is None else f"counts of up to {most[name]}"
+            because = "" if isinstance(op, Input) or name not in why else f"; it is on the host, since {why[name]}"
             yield Violation(
                 "placement-port",
-                f"gives {what}, which {reader} would have to take on the chip",
+                f"gives {what}, which {reader} would have to take on the chip{because}",
                 where=", ".join(graph.sources(name)),
                 loc=str(op.loc or ""),
                 expected=f"{ports.says}: nothing else goes into {target.name}",
@@ -64,9 +76,11 @@ def faults_of(
             if may_leave(op, ports) or isinstance(op, Output):
                 continue
             reads = "spikes or membranes" if ports.membranes else "spikes"
+            reader = next((e.target for e in graph.outgoing[name] if e.target not in on_chip), "")
+            because = f": {reader} is there, since {why[reader]}" if reader in why else ""
             yield Violation(
                 "placement-port",
-                f"{op.kind} gives values on the chip that the host would have to read",
+                f"{op.kind} gives values on the chip that the host would have to read{because}",
                 where=", ".join(graph.sources(name)),
                 loc=str(op.loc or ""),
                 expected=f"{reads} of neurons: nothing else comes out of {target.name}",

@@ -19,6 +19,7 @@ def data(placement: Placement) -> dict[str, Any]:
             for name, place in placement.places.items()
         },
         "misfits": [dict(m) for m in placement.misfits],
+        "moved": [dict(m) for m in placement.moved],
     }
 
 
@@ -74,6 +75,9 @@ def text(placement: Placement) -> str:
     lines += [f"  {crossing_line(c)}" for c in placement.crossings]
     for misfit in placement.misfits:
         lines += ["", *_misfit(misfit)]
+    if placement.moved:
+        lines += ["", "off the chip, because of what only its integers show:"]
+        lines += [f"  {line}" for moved in placement.moved for line in moved_lines(moved)]
     return "\n".join(lines)
 
 
@@ -106,6 +110,16 @@ def hold_line(hold: Hold) -> str:
     return f"{hold.name}: {' + '.join(hold.sources)}, {steps} later"
 
 
+def moved_lines(moved: Any) -> list[str]:
+    """What left the chip in one round, and why."""
+    lines = [f"{v['where']}: {v['what']}{_limit(v)} [{v['rule']}]" for v in moved["violations"]]
+    return [*lines, f"with it: {', '.join(moved['with'])}"] if moved["with"] else lines
+
+
+def _limit(violation: Any) -> str:
+    return f", expected {violation['expected']}" if violation["expected"] else ""
+
+
 def _misfit(misfit: Any) -> list[str]:
     kept, whole = misfit["neurons"]
     lines = [f"does not fit together: {', '.join(misfit['populations'])} ({whole} neurons)"]
@@ -113,5 +127,6 @@ def _misfit(misfit: Any) -> list[str]:
     if misfit["factor"] is not None:
         lines.append(f"  {misfit['factor']:.3g} times what the chip holds")
     largest = ", ".join(misfit["largest"]) or "none of them"
-    lines.append(f"  the largest sub-network that fits: {largest} ({kept} neurons)")
+    without = f" without {', '.join(misfit['without'])}" if misfit["without"] else ""
+    lines.append(f"  the largest sub-network that fits: {largest}{without} ({kept} neurons)")
     return lines

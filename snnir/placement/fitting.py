@@ -6,9 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from snnir.errors import CompileError, Violation
+from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Graph
-from snnir.target import Backend, with_allowed
+from snnir.target import Backend, Ports, Target, with_allowed
+
+
+def ports_of(target: Target) -> Ports:
+    """What can go into a chip and out of it.
+
+    Raises:
+        UsageError: the target is no chip that a host can share a network with.
+    """
+    if target.ports is None:
+        what = "is no chip that a host can share a network with; there are lava and xylo-..."
+        raise UsageError(f"{target.name} {what}")
+    return target.ports
 
 
 def violations_of(part: Graph, chip: Backend, allow: Sequence[str], options: Mapping[str, Any]) -> list[Violation]:

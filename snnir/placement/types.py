@@ -126,6 +126,7 @@ class Placement:
         steps: parts, encoders and loops, in the order in which they run; none needs a later one.
         crossings: what goes from side to side.
         misfits: what could run on the chip but does not fit it: as JSON data.
+        moved: what left the chip because of rules that only integers show, round by round: as JSON data.
     """
 
     graph: Graph
@@ -135,6 +136,7 @@ class Placement:
     steps: tuple[Part | Encode | Loop, ...]
     crossings: tuple[Crossing, ...] = ()
     misfits: tuple[Mapping[str, Any], ...] = field(default=())
+    moved: tuple[Mapping[str, Any], ...] = field(default=())
 
     @property
     def parts(self) -> tuple[Part, ...]:

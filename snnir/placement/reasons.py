@@ -1,0 +1,129 @@
+"""Why ops stay off the chip, while a placement is looked for; and why each is where it is, once one is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from snnir.errors import Violation
+from snnir.graph import Graph
+from snnir.ops import Neuron, Threshold
+from snnir.placement.fitting import ports_of
+from snnir.placement.mincut import may_enter
+from snnir.placement.opening import BETWEEN, Loops, shared
+from snnir.placement.types import Place, Side
+from snnir.target import Target
+
+
+@dataclass
+class Reasons:
+    """What cannot be on the chip, and why.
+
+    Attributes:
+        graph: the network. target: the chip. forced: op -> side, as the user says. most: of every op's value, see
+            `bounds`.
+        barred: op -> why it is not on the chip, in words. because: the violation behind that, where there is one.
+    """
+
+    graph: Graph
+    target: Target
+    forced: Mapping[str, str]
+    most: Mapping[str, int | None]
+    barred: dict[str, str] = field(default_factory=dict)
+    because: dict[str, Violation] = field(default_factory=dict)
+
+    def bar(self, names: Sequence[str], reasons: Sequence[Violation], before: str = "", after: str = "") -> None:
+        """Keeps ops off the chip, by the first of `reasons`; nothing where there are none.
+
+        `before`, `after`: what stands around it.
+        """
+        if not reasons:
+            return
+        first, more = reasons[0], f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        for name in names:
+            said = first.where in ("", name, *self.graph.sources(name)) or first.where in first.what
+            about = "" if said or "," in first.where else f"{first.where}: "
+            self.barred.setdefault(name, f"{before}{about}{first.what}{after} [{first.rule}]{more}")
+            self.because.setdefault(name, first)
+
+    def places(self, sides: Mapping[str, Side], loops: Loops) -> dict[str, Place]:
+        """Every op's side, and why."""
+        between = {n for group in shared(self.graph, sides) for n in group.ops if n in loops.waiting}
+        return {
+            name: Place("driver", BETWEEN) if name in between else self._place(name, sides) for name in self.graph.ops
+        }
+
+    def _place(self, name: str, sides: Mapping[str, Side]) -> Place:
+        side = sides.get(name, "host")
+        if name in self.forced and side in ("chip", "host"):
+            return Place(side, "as you say")
+        if name in self.barred:
+            return Place(side, self.barred[name])
+        if name not in sides:
+            return Place("host", "no output needs it: left out")
+        if side == "chip":
+            neuron = isinstance(self.graph[name], (Neuron, Threshold))
+            return Place(side, "neurons that the chip has" if neuron else "weights in front of neurons on the chip")
+        return Place(side, self.why_host(name, sides))
+
+    def why_host(self, name: str, sides: Mapping[str, Side]) -> str:
+        """Why an op is on the host that might be on the chip."""
+        ports = ports_of(self.target)
+        refused = self._refused(name, sides)
+        if refused:
+            return f"reads real numbers of {refused[0]}; the chip takes {ports.says}"
+        if not isinstance(self.graph[name], (Neuron, Threshold)):
+            there = (e.target for e in self.graph.outgoing[name] if sides.get(e.target, "chip") != "chip")
+            reader = next(there, None)
+            if reader is not None:
+                what = "membranes and spikes" if ports.membranes else "spikes"
+                return f"{reader}, which is not on the chip, reads it: only {what} come off the chip"
+        return "fewer bits cross like this"
+
+    def _refused(self, name: str, sides: Mapping[str, Side]) -> list[str]:
+        """The values that would have to go into the chip with this op, and cannot."""
+        ports = ports_of(self.target)
+        found: list[str] = []
+        pending = [name]
+        for op in pending:  # grows while it is walked
+            for before in dict.fromkeys(e.source for e in self.graph.incoming[op]):
+                if sides.get(before) == "chip" or before in pending or before not in sides:
+                    continue
+                if may_enter(self.most[before], ports):
+                    continue
+                if before in self.barred:
+                    found.append(before)
+                else:
+                    pending.append(before)
+        return found
+
+    def nothing(self, sides: Mapping[str, Side]) -> list[Violation]:
+        """Why no population is on the chip, each."""
+        faults: list[Violation] = []
+        for name, op in self.graph.ops.items():
+            if isinstance(op, (Neuron, Threshold)):
+                asked = "as you say" if name in self.forced else ""
+                why = self.barred.get(name) or asked or self.why_host(name, sides)
+                faults.append(self.fault("placement-nothing", f"stays on the host: {why}", name))
+        if not faults:
+            faults.append(Violation("placement-nothing", "the network has no neurons", expected="neurons for the chip"))
+        return faults
+
+    def cannot(self) -> list[Violation]:
+        """What the user sends to the chip and cannot be there."""
+        return [
+            self.fault("placement-chip", f"cannot run on {self.target.name}: {self.barred[name]}", name)
+            for name, side in self.forced.items()
+            if side == "chip" and name in self.barred
+        ]
+
+    def fault(self, rule: str, what: str, name: str) -> Violation:
+        """A violation about an op, with what is known to help."""
+        op, because = self.graph[name], self.because.get(name)
+        expected, hint = (because.expected, because.hint) if because else ("", "")
+        if rule == "placement-nothing" and name in self.forced:
+            hint = hint or "let it go on the chip: leave its --place away"
+        elif rule == "placement-nothing" and because is None and name not in self.barred:
+            expected = ports_of(self.target).says
+            hint = "choose lava, which takes graded spikes, or put neurons before it"
+        return Violation(rule, what, ", ".join(self.graph.sources(name)), str(op.loc or ""), expected, hint)
