@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from snnir.graph import Edge, Graph
+from snnir.learning import merged
 from snnir.naming import fresh
 from snnir.ops import Op
 
 
 class Editor:
     """A mutable copy of a graph. Edits are O(edges touched); `build()` makes the new graph.
+
+    What is made of ops that are trained is trained (`snnir.learning.merged`).
 
     `changed` stays False until the first edit, so that a pass can hand back the graph it was given.
     """
@@ -41,6 +44,7 @@ class Editor:
     def add(self, name: str, op: Op, made_from: Iterable[str] = ()) -> str:
         """Adds an op under `name`, or a fresh name like it, and returns the name it got."""
         behind = self.sources(*made_from)
+        op = merged(op, (self.ops[other] for other in made_from if other in self.ops))
         name = fresh(name, self.ops)
         self.ops[name] = op
         self._in[name], self._out[name] = {}, {}
@@ -54,7 +58,7 @@ class Editor:
         behind = self.sources(name, *made_from)
         if behind != (name,):
             self.origin[name] = behind
-        self.ops[name] = op
+        self.ops[name] = merged(op, (self.ops[other] for other in (name, *made_from) if other in self.ops))
         self.changed = True
 
     def connect(self, source: str, target: str, port: str = "input") -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"errors", "naming", "contents"},
     {"ops"},
-    {"semantics", "frameworks"},
+    {"semantics", "frameworks", "learning"},
     {"graph"},
     {"values", "literals", "text", "nir_io", "store", "schedule", "rates"}
     | {"edit", "discretise", "simulators", "stimuli"},
@@ -24,7 +24,7 @@ FLOORS = (
     {"networks"},
     {"diffusion"},
     {"synapses", "activity", "arithmetic", "cost", "operations", "energy"}
-    | {"pipeline", "passes", "draw", "verify_passes", "projections", "lags"},
+    | {"pipeline", "passes", "draw", "verify_passes", "projections", "lags", "roundings"},
     {"doctor", "diff"},
     {"target", "rules"},
     {"nn"},

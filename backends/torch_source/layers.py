@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from snnir import ops
 from snnir.backends.torch_source.source import Classes, Layer, call, empty, number, parameter, shape, sizes
+from snnir.learning import by_default, learned
 from snnir.ops import Shape
 
 
@@ -42,13 +44,19 @@ def _conv(op: ops.Conv, arriving: Shape, stepwise: bool, classes: Classes) -> La
     }
     if op.bias.ndim > 1:
         return _part(classes, "ConvMap", empty(op.weight), empty(op.bias), **options)
-    made = _part(classes, f"Conv{op.axes}d", str(c_in * op.groups), str(c_out), sizes(tuple(kernel)), **options)
-    return _kept(op, made)
+    return _part(classes, f"Conv{op.axes}d", str(c_in * op.groups), str(c_out), sizes(tuple(kernel)), **options)
 
 
-def _kept(op: ops.Op, made: Layer) -> Layer:
-    """The layer, left alone by training where the op is a constant of the model."""
-    return Layer(f"{made.make}.requires_grad_(False)") if op.metadata.get("learned") is False else made
+def as_trained(op: ops.Op, made: Layer, classes: Classes) -> Layer:
+    """The layer with the parameters that training leaves alone in the model without gradients."""
+    there = [field for field in by_default(type(op)) if getattr(op, field) is not None]
+    alone = [field for field in there if field not in learned(op)]
+    if not alone or made.make.startswith("PlainLayerNorm("):
+        return made
+    if alone == there and not made.uses:  # frameworks may have parameters() of their own
+        return replace(made, make=f"{made.make}.requires_grad_(False)")
+    classes.need("frozen")
+    return replace(made, make=call("frozen", made.make, *(f'"{field}"' for field in alone)))
 
 
 def _padding(op: ops.Conv) -> str:
@@ -100,7 +108,7 @@ def _batch_norm(op: ops.BatchNorm, arriving: Shape, stepwise: bool, classes: Cla
 
 
 def _layer_norm(op: ops.LayerNorm, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
-    if op.metadata.get("learned") is False:
+    if not learned(op):
         return _part(classes, "PlainLayerNorm", shape(op.weight.shape), repr(float(op.eps)))
     return Layer(call("nn.LayerNorm", shape(op.weight.shape), eps="" if op.eps == 1e-5 else repr(float(op.eps))))
 
@@ -133,8 +141,8 @@ def _activation(op: ops.Activation, arriving: Shape, stepwise: bool, classes: Cl
 
 def _constant(op: ops.Constant, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
     value = number(op.value) if op.value.ndim == 0 else empty(op.value)
-    learned = "True" if op.metadata.get("learned") is True else ""
-    return _part(classes, "Constant", value, series="True" if op.series else "", learned=learned)
+    trained = "True" if learned(op) else ""
+    return _part(classes, "Constant", value, series="True" if op.series else "", learned=trained)
 
 
 def _delay(op: ops.Delay, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
@@ -145,7 +153,7 @@ _Writer = Callable[[Any, Shape, bool, Classes], Layer]
 _WRITERS: dict[type[ops.Op], _Writer] = {
     ops.Linear: _linear,
     ops.Affine: _affine,
-    ops.Scale: lambda op, _, __, classes: _kept(op, _part(classes, "Scale", empty(op.scale))),
+    ops.Scale: lambda op, _, __, classes: _part(classes, "Scale", empty(op.scale)),
     ops.Conv1d: _conv,
     ops.Conv2d: _conv,
     ops.ConvTranspose2d: _conv_transpose,

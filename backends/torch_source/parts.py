@@ -21,6 +21,13 @@ def keep(module: nn.Module, **fields: Any) -> None:
         module.register_buffer(name, torch.as_tensor(value))
 
 
+def frozen(layer: Any, *fields: str) -> Any:
+    """The layer with some parameters that are not trained."""
+    for name in fields:
+        getattr(layer, name).requires_grad_(False)
+    return layer
+
+
 def folded(layer: Any, x: Tensor, axes: int) -> Tensor:
     """`layer` on x, whose samples have `axes` axes; all axes in front of them are one batch to it."""
     return layer(x.flatten(0, -axes - 1)).unflatten(0, x.shape[:-axes])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from snnir.graph import Graph
+from snnir.learning import by_default, learned
 from snnir.naming import identifiers
 from snnir.ops import Array
 from snnir.store import to_safetensors
@@ -47,22 +48,14 @@ def shared(graph: Graph) -> dict[tuple[str, str], tuple[str, str]]:
     first: dict[tuple[object, ...], tuple[str, str]] = {}
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for name, op in graph.ops.items():
+        trained = learned(op)
         for field in op.arrays:
             array = getattr(op, field)
-            if field not in TRAINED.get(op.kind, ()) or array.ndim == 0 or array.size == 0:
+            if field not in by_default(type(op)) or array is None or array.size == 0:
                 continue
-            key = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
+            # Of an array that one op trains and another does not, the other keeps a copy.
+            key = (field in trained, array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
             original = first.setdefault(key, (name, field))
             if original != (name, field):
                 found[name, field] = original
     return found
-
-
-_WEIGHTED = ("Linear", "Affine", "Conv1d", "Conv2d", "ConvTranspose2d", "BatchNorm", "LayerNorm")
-TRAINED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_WEIGHTED, ("weight", "bias")),
-    "Scale": ("scale",),
-    "TokenShift": ("mix",),
-    "Wkv": ("log_decay", "first"),
-}
-"""The fields that are `nn.Parameter`s, by op kind; all other arrays are buffers."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from snnir import __version__, ops
-from snnir.backends.torch_source.layers import stateless
+from snnir.backends.torch_source.layers import as_trained, stateless
 from snnir.backends.torch_source.library import names, used, with_needs
 from snnir.backends.torch_source.neurons import Dialect
 from snnir.backends.torch_source.program import Program
@@ -59,7 +59,8 @@ def _layers(graph: Graph, dialect: Dialect, classes: Classes) -> dict[str, Layer
             layers[name] = dialect.threshold(op, graph.semantics, classes)
         else:
             theirs = dialect.stateless(op, classes)
-            layers[name] = theirs or stateless(op, _arriving(graph, name), name in stepwise, classes)
+            made = theirs or stateless(op, _arriving(graph, name), name in stepwise, classes)
+            layers[name] = as_trained(op, made, classes)
     return layers
 
 

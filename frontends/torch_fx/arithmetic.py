@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from snnir import ops
-from snnir.frontends.torch_fx.builder import LEFT_ALONE, LITERAL, Builder
+from snnir.frontends.torch_fx.builder import LITERAL, Builder
 from snnir.frontends.torch_fx.calls import HANDLERS, Handler, handles
 from snnir.frontends.torch_fx.shapes import reshaped
 from snnir.frontends.torch_fx.signals import BATCH, TIME, Refuse, Signal, axis_of, is_time
+from snnir.learning import DERIVED
 
 
 @handles("add")
@@ -55,9 +56,12 @@ def mul(b: Builder, x: Any, y: Any) -> Signal:
         y = _tensor(y)
         scale = b.fitted(y, x)
         whole = scale.shape == tuple(y.shape)
-        if whole and y.dim():
-            return b.emit(ops.Scale, x, {"scale": y}, metadata={} if y.requires_grad else LEFT_ALONE)
-        return b.emit(ops.Scale, x, scale=scale, metadata={} if y.requires_grad else LITERAL)
+        if whole and (y.dim() or b.binding(y) is not None):
+            return b.emit(ops.Scale, x, {"scale": y})
+        metadata: dict[str, Any] = {} if y.requires_grad else dict(LITERAL)
+        if names := b.made_from(y, whole):
+            metadata[DERIVED] = {"scale": names}
+        return b.emit(ops.Scale, x, scale=scale, metadata=metadata)
     if prod(x.shape) < prod(y.shape):
         x, y = y, x
     return b.emit(ops.Multiply, {"a": x, "b": y})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from snnir.frontends.torch_fx import loops
 from snnir.frontends.torch_fx.loops import Loop
 from snnir.frontends.torch_fx.signals import TIME, Lead, Refuse, Signal, State
 from snnir.graph import Edge
+from snnir.learning import DERIVED, LEARNED, by_default, note
+from snnir.learning import LITERAL as IN_CODE
 from snnir.naming import fresh
 from snnir.ops import (
     Array,
@@ -31,19 +33,20 @@ from snnir.ops import (
     Upsample2d,
 )
 
-LEFT_ALONE: Mapping[str, Any] = {"learned": False}
+LEFT_ALONE: Mapping[str, Any] = {LEARNED: False}
 """Metadata of an op whose arrays training leaves alone, as it does in the model."""
-LITERAL: Mapping[str, Any] = {**LEFT_ALONE, "literal": True}
+LITERAL: Mapping[str, Any] = {**LEFT_ALONE, IN_CODE: True}
 """The same, of a number that stands in the code: no tensor of the model holds it, so files of weights do not."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """The tensor (or number) of a module that an array of the graph is a copy of."""
+    """The tensor (or number) of a module that an array of the graph is a copy of, or the transpose of."""
 
     owner: nn.Module
     attribute: str
     name: str
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Builder:
         fields: Mapping[str, Any],
     ) -> Signal:
         arrays: dict[str, Any] = {field: self.array(tensor) for field, tensor in given.items()}
-        op = kind(**arrays, **fields, loc=self.loc)
+        op = kind(**arrays, **{**fields, "metadata": self._noted(kind, given, fields)}, loc=self.loc)
         faults = list(op.verify())
         if faults:
             raise Refuse("; ".join(faults), rule="op")
@@ -148,11 +151,22 @@ class Builder:
             raise Refuse("its shape cannot be inferred", rule="shape")
         name = self.add(op, part)
         for field, tensor in given.items():
-            if id(tensor) in self._owners:
-                self.bindings[name, field] = self._owners[id(tensor)]
+            binding = self.binding(tensor)
+            if binding is not None:
+                self.bindings[name, field] = binding
         for port, signal in inputs.items():
             self.connect(signal, name, port)
         return Signal((name,), shape, _lead(inputs.values()), _steps(op, inputs.values()))
+
+    def _noted(self, kind: type[Op], given: Mapping[str, Tensor], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The metadata of an op: what was said, and what of its arrays training changes in the model."""
+        said = dict(fields.get("metadata", {}))
+        if LEARNED not in said and (by_default(kind) or any(t.requires_grad for t in given.values())):
+            said |= note(kind, (field for field, tensor in given.items() if tensor.requires_grad))
+        derived = {field: self.made_from(tensor) for field, tensor in given.items()}
+        if any(derived.values()):
+            said[DERIVED] = {field: names for field, names in derived.items() if names}
+        return said
 
     def add(self, op: Op, part: str = "") -> str:
         """Adds an op without edges under the current name, or a fresh one like it; returns the name it got."""
@@ -194,8 +208,12 @@ class Builder:
         if self.loop is not None and key in self.loop.made:  # the loop's first round has made it
             return replace(self.loop.made[key], lead=like.lead, steps=like.steps)
         full = np.broadcast_to(array, like.shape).copy()
-        name = self.add(Constant(value=full, loc=self.loc), "constant")
-        if full.size == value.numel() and id(value) in self._owners:
+        whole = full.size == value.numel()
+        metadata: dict[str, Any] = {LEARNED: True} if value.requires_grad else {}
+        if names := self.made_from(value, whole):
+            metadata[DERIVED] = {"value": names}
+        name = self.add(Constant(value=full, metadata=metadata, loc=self.loc), "constant")
+        if whole and id(value) in self._owners:
             self.bindings[name, "value"] = self._owners[id(value)]
         made = Signal((name,), like.shape, like.lead, like.steps)
         if self.loop is not None:
@@ -209,10 +227,55 @@ class Builder:
 
     # -- arrays ----------------------------------------------------------------------------------------------------
 
+    def binding(self, tensor: Tensor) -> Binding | None:
+        """The tensor of the model that `tensor` is, or is the transpose of."""
+        if id(tensor) in self._owners:
+            return self._owners[id(tensor)]
+        whole, turned = self._whole(tensor)
+        return None if whole is None else replace(self._owners[id(whole)], transposed=turned)
+
+    def _whole(self, tensor: Tensor) -> tuple[Tensor | None, bool]:
+        """The tensor of the model that `tensor` is a view of all of, and whether as its transpose."""
+        base = tensor._base
+        if base is None or id(base) not in self._owners or base.requires_grad != tensor.requires_grad:
+            return None, False
+        here = tensor.shape, tensor.stride(), tensor.storage_offset()
+        if here == (base.shape, base.stride(), base.storage_offset()):
+            return base, False
+        turned = base.t() if base.dim() == 2 else base
+        return (base, True) if here == (turned.shape, turned.stride(), turned.storage_offset()) else (None, False)
+
+    def made_from(self, tensor: Tensor, whole: bool = True) -> tuple[str, ...]:
+        """Names of the parameters that training changes and that a tensor is computed from, or follows; () of one
+        that is such a parameter itself, or its transpose (where that is the only use of it).
+
+        Args:
+            whole: whether all of the tensor is used as it is, instead of repeated.
+        """
+        if whole and self.binding(tensor) is not None:
+            return ()
+        leaves = list(_leaves(tensor))
+        place = tensor.untyped_storage().data_ptr()
+        leaves += [t for t in self._alive if t.requires_grad and t.untyped_storage().data_ptr() == place != 0]
+        named = {id(t): self._owners[id(t)].name if id(t) in self._owners else "a parameter" for t in leaves}
+        return tuple(sorted(set(named.values())))
+
+    def torn(self) -> dict[tuple[str, str], str]:
+        """Arrays (op, field) that are the transpose of a parameter that is used as it is, too, with its name."""
+        straight = {b.name for b in self.bindings.values() if not b.transposed}
+        turned: dict[str, list[tuple[str, str]]] = {}
+        for key, binding in self.bindings.items():
+            if binding.transposed and getattr(binding.owner, binding.attribute).requires_grad:
+                turned.setdefault(binding.name, []).append(key)
+        return {key: name for name, keys in turned.items() if name in straight for key in keys}
+
     def array(self, tensor: Tensor) -> Array:
         """A copy of a tensor; tensors of the model that are used twice share one copy."""
         if id(tensor) not in self._owners:
-            return to_array(tensor)
+            whole, turned = self._whole(tensor)
+            if whole is None:
+                return to_array(tensor)
+            return np.ascontiguousarray(self.array(whole).T) if turned else self.array(whole)
         if id(tensor) not in self._arrays:
             self._arrays[id(tensor)] = to_array(tensor)
         return self._arrays[id(tensor)]
@@ -271,6 +334,24 @@ class Builder:
             f"a signal of shape {list(x.shape)} cannot be broadcast to {list(shape)}",
             expected="equal shapes, or (C, 1, 1) and (C, H, W)",
         )
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """The parameters that a tensor was computed from, as autograd has noted them."""
+    if tensor.is_leaf:
+        if tensor.requires_grad:
+            yield tensor
+        return
+    pending: list[Any] = [tensor.grad_fn]
+    seen = set(pending)
+    while pending:
+        node = pending.pop()
+        if hasattr(node, "variable"):
+            yield node.variable
+        for before, _ in getattr(node, "next_functions", ()):
+            if before is not None and before not in seen:
+                seen.add(before)
+                pending.append(before)
 
 
 def to_array(tensor: Tensor) -> Array:

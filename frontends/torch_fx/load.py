@@ -24,6 +24,7 @@ from snnir.frontends.torch_fx.rules import semantics_of
 from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead, Refuse, Signal, State, Unknown
 from snnir.frontends.torch_fx.tracer import Tracer, short, unknown_shape
 from snnir.graph import Edge, Graph
+from snnir.learning import DERIVED
 from snnir.naming import fresh
 from snnir.ops import Loc, Repeat, Shape
 from snnir.semantics import Semantics
@@ -135,6 +136,10 @@ def _attempt(
     rule = semantics_of(builder, dt, semantics)
     if builder.violations:
         raise CompileError(builder.violations, title=f"{type(module).__name__} cannot be compiled")
+    for (name, field), owner in builder.torn().items():
+        op = builder.ops[name]
+        derived = {**op.metadata.get(DERIVED, {}), field: (owner,)}
+        builder.ops[name] = op.with_(metadata={**op.metadata, DERIVED: derived})
     graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module)))
     graph = (_repeated(graph, loop.rounds or 1) if loop is not None and loop.static else graph).verify()
     return Traced(graph, {key: b for key, b in builder.bindings.items() if key[0] in graph})
@@ -161,11 +166,15 @@ def _metadata(module: nn.Module) -> Mapping[str, Any]:
 
 @contextmanager
 def _evaluating(root: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients; each layer's own mode comes back."""
+    """Evaluation mode; each layer's own mode comes back.
+
+    Gradients are on, whatever is around the call: what a weight is computed from, and whether training reaches it, is
+    what autograd notes.
+    """
     modes = {layer: layer.training for layer in root.modules()}
     root.eval()
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for layer, mode in modes.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnir import nn as snn
 from snnir import ops
 from snnir.frontends.torch_fx import foreign
-from snnir.frontends.torch_fx.builder import LEFT_ALONE, Builder, Timed, to_array
+from snnir.frontends.torch_fx.builder import Builder, Timed, to_array
 from snnir.frontends.torch_fx.shapes import flatten, unflatten
 from snnir.frontends.torch_fx.signals import TIME, Refuse, Signal
 from snnir.frontends.torch_fx.windows import adaptive_pool, conv, linear, pool, shuffle, unshuffle, upsample
@@ -90,7 +90,8 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
     x = given[0]
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise Refuse(
-            f"{_kind(layer)} has hooks, which can change what it computes", hint="remove them before compiling"
+            f"{_kind(layer)} has hooks, which can change what it computes",
+            hint="remove them before compiling (remove_weight_norm, prune.remove, ... where they make its weight)",
         )
     if home(layer) == "snnir" and x.lead is not None and x.lead[0] is not TIME:
         raise Refuse(f"{_kind(layer)} takes (T, B, *shape), but time has been folded away before it")
@@ -145,7 +146,7 @@ def _conv_transpose(b: Builder, m: nn.ConvTranspose2d, x: Signal) -> Signal:
 
 @handles(snn.Scale)
 def _scale(b: Builder, m: snn.Scale, x: Signal) -> Signal:
-    return b.emit(ops.Scale, x, {"scale": m.scale}, metadata={} if m.scale.requires_grad else LEFT_ALONE)
+    return b.emit(ops.Scale, x, {"scale": m.scale})
 
 
 # -- norms -----------------------------------------------------------------------------------------------------------
@@ -175,8 +176,6 @@ def _layer_norm(b: Builder, m: nn.LayerNorm, x: Signal) -> Signal:
         fields["weight"] = np.ones(m.normalized_shape, np.float32)
     if m.bias is None:
         fields["bias"] = np.zeros(m.normalized_shape, np.float32)
-    if m.weight is None and m.bias is None:
-        fields["metadata"] = LEFT_ALONE  # so that nothing trains what the model has not
     return b.emit(ops.LayerNorm, x, {"weight": m.weight, "bias": m.bias}, **fields)
 
 

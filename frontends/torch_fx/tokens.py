@@ -1,8 +1,4 @@
-"""From layers over tokens (`snnir.nn.tokens`) to ops.
-
-`metadata["learned"]` says of an op's arrays what their kind does not: that a constant is trained, or a norm or a
-filter is not.
-"""
+"""From layers over tokens (`snnir.nn.tokens`) to ops."""
 
 from __future__ import annotations
 
@@ -13,8 +9,7 @@ from snnir import ops
 from snnir.frontends.torch_fx.builder import LEFT_ALONE, Builder
 from snnir.frontends.torch_fx.modules import handles
 from snnir.frontends.torch_fx.signals import Signal
-
-LEARNED = "learned"
+from snnir.learning import DERIVED, LEARNED
 
 
 @handles(snn.TokenShift)
@@ -46,10 +41,14 @@ def _squared_relu(b: Builder, m: snn.SquaredReLU, x: Signal) -> Signal:
 
 @handles(snn.Constant)
 def _constant(b: Builder, m: snn.Constant, x: Signal) -> Signal:
-    learned = {LEARNED: True} if m.value.requires_grad else {}
-    name = b.add(ops.Constant(value=b.array(m.value), metadata=learned, loc=b.loc))
+    metadata: dict[str, Any] = {LEARNED: True} if m.value.requires_grad else {}
+    names = b.made_from(m.value)
+    if names:
+        metadata[DERIVED] = {"value": names}
+    name = b.add(ops.Constant(value=b.array(m.value), metadata=metadata, loc=b.loc))
     made = Signal((name,), tuple(m.value.shape), x.lead, x.steps)
-    b.bind(made, "value", m, "value")
+    if not names:
+        b.bind(made, "value", m, "value")
     return made
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from snnir.frontends.torch_fx import arithmetic, foreign, loops, shapes, tokens, windows
 from snnir.frontends.torch_fx.builder import Builder
@@ -49,6 +50,7 @@ class Tracer(fx.Tracer):
         self.inputs: dict[str, Signal | Unknown | State] = {}
         self.overwritten: list[tuple[fx.Node, Loc]] = []
         self._branches: dict[str, bool] = {}
+        self._computing = 0
         self.result: Any = UNKNOWN
 
     def run(self, root: nn.Module, inputs: dict[str, Signal | Unknown | State]) -> Any:
@@ -98,6 +100,13 @@ class Tracer(fx.Tracer):
         return attr_val  # parameters are constants of the graph
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._computing or isinstance(m, ParametrizationList):  # a weight is made from parameters
+            self._computing += 1
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._computing -= 1
+
         def guarded(*args: Any, **kwargs: Any) -> Any:
             try:
                 return forward(*args, **kwargs)

@@ -75,6 +75,7 @@ def _values(graph: Graph, own: Traced) -> tuple[list[tuple[Binding, Array]], lis
         if not fits:
             faults.append(Violation("weights-shape", f"shape {list(value.shape)}", key, expected=str(list(old.shape))))
             continue
+        value = value.T if binding.transposed else value
         place = id(binding.owner), binding.attribute
         first = found.setdefault(place, (binding, value, key))
         if not np.array_equal(first[1], value):

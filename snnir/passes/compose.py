@@ -72,10 +72,6 @@ def compose(first: Op, second: Op, start: Shape, middle: Shape, end: Shape, bias
     Raises:
         Declined: no op does the same, or `check` says so.
     """
-    return _trained(_composed(first, second, start, middle, end, bias_map, check), first, second)
-
-
-def _composed(first: Op, second: Op, start: Shape, middle: Shape, end: Shape, bias_map: bool, check: Check) -> Op:
     if isinstance(second, Scale) and isinstance(first, (Scale, Linear, Conv, ConvTranspose2d)):
         scaled = absorb(first, compact(wide(second.scale), end), end)
         if scaled is not None:
@@ -113,10 +109,6 @@ def add_ops(a: Op, b: Op, start: Shape, end: Shape, check: Check) -> Op:
     Raises:
         Declined: no op does the same, or `check` says so.
     """
-    return _trained(_added(a, b, start, end, check), a, b)
-
-
-def _added(a: Op, b: Op, start: Shape, end: Shape, check: Check) -> Op:
     kind = float_type(*(getattr(op, name) for op in (a, b) for name in op.arrays))
     if isinstance(a, Scale) and isinstance(b, Scale):
         scaled = Scale(scale=compact(_sum(a.scale, b.scale), start).astype(kind), metadata=a.metadata, loc=a.loc)
@@ -131,13 +123,6 @@ def _added(a: Op, b: Op, start: Shape, end: Shape, check: Check) -> Op:
     check(Cost(total.weight.size, size(end) * total.weight[0].size))
     bias = convolution.add_biases(convolution.bias_of(a, end), convolution.bias_of(b, end))
     return convolution.as_conv(total, bias, start, end, a if isinstance(a, Conv) else b, kind)
-
-
-def _trained(made: Op, *parts: Op) -> Op:
-    """`made`, without the note that training leaves it alone where one of its parts was trained."""
-    if made.metadata.get("learned") is not False or not any(p.arrays and "learned" not in p.metadata for p in parts):
-        return made
-    return made.with_(metadata={key: value for key, value in made.metadata.items() if key != "learned"})
 
 
 def affine_form(op: Op, start: Shape, end: Shape) -> tuple[Array, Array]:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from snnir import ops
-from snnir.backends.torch_source.weights import TRAINED, state
+from snnir.backends.torch_source.weights import state
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
+from snnir.learning import TRAINED
 from snnir.naming import identifiers
 from snnir.semantics import Semantics
 from tests.backends.family import FAMILY, built
