@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snnir.errors import UsageError, fail
+from snnir.errors import CompileError, UsageError, fail
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.semantics import Semantics
@@ -40,7 +40,19 @@ def load(source: Any, dt: float | None = None, semantics: Semantics | None = Non
         MissingPackageError: reading it needs a package that is not installed.
     """
     graph = _read(source, dt, semantics, options)
-    return _with_time(graph, dt, semantics).verify()
+    return _verified(_with_time(graph, dt, semantics))
+
+
+def _verified(graph: Graph) -> Graph:
+    """The graph, sound: constants that are read at several rates are there once for each."""
+    try:
+        return graph.verify()
+    except CompileError as error:
+        if any(v.rule != "graph-steps" for v in error.violations):
+            raise
+    from snnir.rates import with_own_constants
+
+    return with_own_constants(graph).verify()
 
 
 def _read(source: Any, dt: float | None, semantics: Semantics | None, options: dict[str, Any]) -> Graph:

@@ -19,7 +19,7 @@ from snnir.backends.lava.backend import LavaBackend
 from snnir.cli import run as command
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Edge, Graph, chain
-from snnir.ops import LIF, CubaLIF, Delay, Input, LayerNorm, Linear, Op, Output
+from snnir.ops import LIF, Conv2d, CubaLIF, Delay, Flatten, Input, LayerNorm, Linear, Op, Output, TemporalMean
 from snnir.placement import Placement, partition
 from snnir.placement.automatic import placed
 from snnir.placement.integers import Integers
@@ -305,6 +305,34 @@ def test_what_an_option_asks_for_is_no_reason_to_move_anything() -> None:
     with pytest.raises(UsageError, match="choose_dt does not go with a host"):
         partition(events(False), "xylo-audio3", choose_dt=True)
     assert partition(events(False), "xylo-audio3", choose_dt="false").chips
+
+
+def test_a_matrix_that_an_option_makes_too_large_goes_to_the_host() -> None:
+    rng, shape = np.random.default_rng(0), (1, 70, 70)
+    ones = np.ones(shape)
+    ops = [
+        ("x", Input(shape=shape)),
+        ("c", Conv2d(input_shape=shape[1:], weight=rng.normal(0, 4, (1, 1, 3, 3)), bias=np.zeros(1), padding=1)),
+        ("a", LIF(tau=0.01 * ones, r=ones, v_leak=0 * ones, v_threshold=ones)),
+        ("f", Flatten(start_dim=0)),
+        ("w", Linear(weight=rng.normal(0, 1, (4, 4900)))),
+        ("b", lif(4)),
+        ("y", Output()),
+    ]
+    graph = chain(*ops, semantics=MEANING)
+    assert sides(partition(graph, "lava"), "host") == ["x", "y"]
+    placement = partition(graph, "lava", conv="matrix")
+    assert placement.places["a"].reason.endswith("is reached by a matrix of 24010000 weights [lava-size]")
+    assert placement.places["b"].side == "chip"
+
+
+def test_made_up_input_has_as_many_steps_as_means_take() -> None:
+    ops = [("x", Input(shape=(4,))), ("a", lif(4)), ("mean", TemporalMean(steps=3)), ("y", Output())]
+    graph = chain(*ops, semantics=MEANING)
+    result = snnir.compile(graph, "lava", host="onnx")
+    assert result.artifact.shown["x"].shape[0] == 21  # type: ignore[attr-defined]
+    with pytest.raises(CompileError, match="20 steps do not divide into means over 3"):
+        partition(graph, "lava", calibrate=np.ones((20, 1, 4)))
 
 
 def late_row(delay: float) -> Graph:

@@ -341,30 +341,31 @@ def edge_lags(graph: Graph, semantics: Semantics) -> tuple[dict[Edge, int], tupl
 
 
 def _steps(graph: Graph, total: int) -> dict[str, int]:
-    """How many steps each op runs: the input's, times those of Repeat, divided by those of TemporalMean."""
+    """How many steps each op runs: the input's, times those of Repeat, divided by those of TemporalMean.
+
+    What nothing but constants feeds runs as long as what reads it, and what is read together with it; or, where no
+    input comes near, its last op as long as the inputs.
+    """
     steps: dict[str, int] = {}
-    order = schedule(graph).order
-    for name in order:
-        op = graph[name]
-        before = next((steps[e.source] for e in graph.incoming[name] if e.source in steps), None)
-        if isinstance(op, Input):
-            steps[name] = total
-        elif before is None:
+    for first in (*graph.inputs, *reversed(schedule(graph).order)):
+        if first in steps:
             continue
-        elif isinstance(op, Repeat):
-            steps[name] = before * op.steps
-        elif isinstance(op, TemporalMean):
-            steps[name] = before // op.steps
-        else:
-            steps[name] = before
-    # What nothing but constants feeds runs as long as what reads it, or as long as the inputs.
-    for name in reversed(order):
-        if name not in steps:
-            after = next((steps[e.target] for e in graph.outgoing[name] if e.target in steps), total)
-            reader = next((graph[e.target] for e in graph.outgoing[name]), None)
-            if isinstance(reader, Repeat):
-                after //= reader.steps
-            elif isinstance(reader, TemporalMean):
-                after *= reader.steps
-            steps[name] = after
+        steps[first] = total
+        pending = [first]
+        for name in pending:  # grows while it is walked
+            after = {e.target: _through(graph[e.target], steps[name]) for e in graph.outgoing[name]}
+            before = {e.source: _against(graph[name], steps[name]) for e in graph.incoming[name]}
+            new = {other: count for other, count in {**before, **after}.items() if other not in steps}
+            steps |= new
+            pending += new
     return steps
+
+
+def _through(op: Op, steps: int) -> int:
+    """Steps that leave an op, of those that reach it."""
+    return steps * op.steps if isinstance(op, Repeat) else steps // op.steps if isinstance(op, TemporalMean) else steps
+
+
+def _against(op: Op, steps: int) -> int:
+    """Steps that reach an op, of those that leave it."""
+    return steps // op.steps if isinstance(op, Repeat) else steps * op.steps if isinstance(op, TemporalMean) else steps

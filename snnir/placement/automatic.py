@@ -346,7 +346,7 @@ class _Search:
         found: dict[str, list[Violation]] = {}
         for part in placement.chips:
             for fault in faults.get(part.name, ()):
-                movable = [n for n in ops_of(fault, part.graph, self.graph) if n not in self.barred]
+                movable = [n for n in ops_of(fault, part, self.graph) if n not in self.barred]
                 if fault.rule not in self.ports.late or not movable:
                     everything = [v for part_faults in faults.values() for v in part_faults]
                     raise CompileError(everything, title=f"a part does not go onto {self.chip.target.name}")

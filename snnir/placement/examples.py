@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import lcm
+
 import numpy as np
 
 from snnir.graph import Graph
 from snnir.ops import Array, Repeat
+from snnir.placement.kinds import rates
 from snnir.stimuli import described, stimuli
 
 BATCH, STEPS = 4, 20
@@ -15,7 +18,7 @@ def example(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Inputs (T, B, *shape) by name: noise, times and labels for a denoising network, else spikes (`snnir.stimuli`)."""
     fields = graph.metadata.get("diffusion", {})
     if not {"input", "time"} <= set(fields):
-        return stimuli(graph, None if described(graph) else STEPS, BATCH, seed)
+        return stimuli(graph, None if described(graph) else _whole_means(graph), BATCH, seed)
     from snnir.diffusion.spec import spec_of
 
     spec = spec_of(graph)
@@ -33,3 +36,9 @@ def example(graph: Graph, seed: int = 0) -> dict[str, Array]:
             one = np.eye(shape[-1])[rng.integers(0, shape[-1], BATCH)].reshape(1, BATCH, *shape)
         found[name] = one.repeat(steps, axis=0)
     return found
+
+
+def _whole_means(graph: Graph) -> int:
+    """At least `STEPS`, and so many that they divide into every mean."""
+    one = lcm(*(rate.denominator for rate in rates(graph).values()))
+    return -(-STEPS // one) * one

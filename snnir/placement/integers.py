@@ -114,15 +114,17 @@ def _range(placement: Placement, given: Mapping[str, Array]) -> dict[str, float]
     return {"input_range": max(1.0, *(float(np.abs(x).max()) for x in given.values()))} if plain else {}
 
 
-def ops_of(violation: Violation, part: Graph, whole: Graph) -> tuple[str, ...]:
+def ops_of(violation: Violation, part: Part, whole: Graph) -> tuple[str, ...]:
     """The ops of the whole network, in their order, that a part's violation is about.
 
-    It may name them as they are, as what they were made from, or as pieces of them ('name#1', 'name~1').
+    It may name them as they are, as what they were made from, by the ends that give them, or as pieces of them
+    ('name#1', 'name~1').
     """
+    graph = part.graph
     named = {n.strip() for n in violation.where.split(",")} - {""}
-    own = [n for n in whole.ops if n in part.ops and not isinstance(part[n], (Input, Output))]
+    own = [n for n in whole.ops if n in graph.ops and not isinstance(graph[n], (Input, Output))]
     found = {n for n in own if n in named}
     for name in named - found:
-        traced = {n for n in own if name in part.sources(n)}
+        traced = {n for n in own if name in graph.sources(n) or name == part.gives.get(n)}
         found |= traced or {n for n in own if name.startswith((f"{n}#", f"{n}~"))}
     return tuple(n for n in own if n in found)

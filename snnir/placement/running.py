@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from snnir.errors import CompileError, Violation
 from snnir.interpreter import interpret
 from snnir.interpreter.stepping import Steps, rest_of
 from snnir.ops import Array
@@ -49,14 +50,19 @@ def run(
 
 
 def encoded(step: Encode, values: Mapping[str, Array]) -> Array:
-    """Repeat: every step becomes `steps`; TemporalMean: as many become one."""
+    """Repeat: every step becomes `steps`; TemporalMean: as many become one.
+
+    Raises:
+        CompileError: the steps do not divide into means.
+    """
     total = values[step.sources[0]]
     for name in step.sources[1:]:
         total = total + values[name]
     if step.kind == "Repeat":
         return total.repeat(step.steps, axis=0)
     if total.shape[0] % step.steps:
-        raise ValueError(f"{step.name}: {total.shape[0]} steps do not divide into means over {step.steps}")
+        what = f"{total.shape[0]} steps do not divide into means over {step.steps}"
+        raise CompileError([Violation("steps", what, where=step.name)], title="steps do not fit")
     return np.asarray(total.reshape(-1, step.steps, *total.shape[1:]).mean(axis=1))
 
 
