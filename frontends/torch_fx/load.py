@@ -23,6 +23,7 @@ from snnir.frontends.torch_fx.modules import is_leaf, over_time
 from snnir.frontends.torch_fx.rules import semantics_of
 from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead, Refuse, Signal, State, Unknown
 from snnir.frontends.torch_fx.tracer import Tracer, short, unknown_shape
+from snnir.frontends.torch_fx.untouched import untouched
 from snnir.graph import Edge, Graph
 from snnir.learning import DERIVED
 from snnir.naming import fresh
@@ -123,7 +124,7 @@ def _attempt(
     builder.foreign = not over_time(root) and foreign.is_foreign(root)
     said = None if semantics is None else semantics.dt
     builder.dt = said if said is not None else foreign.step_of(root) if dt is None else dt
-    with _evaluating(root):
+    with _evaluating(root), untouched(builder, root):
         shapes, steps = _shapes(builder, root, module, names, example_input, input_shape)
         inputs = _inputs(builder, root, names, shapes, steps, fallback)
         builder.name = type(module).__name__

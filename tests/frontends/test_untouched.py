@@ -1,0 +1,270 @@
+"""Loading leaves a module exactly as it was, whatever state and mode it is in, and what forward() keeps is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import norse.torch as norse
+import numpy as np
+import pytest
+import sinabs.layers as sl
+import snntorch
+import torch
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import layer as sj
+from torch import Tensor, nn
+
+import snnir
+from snnir import nn as own
+from snnir.errors import CompileError
+
+pytestmark = [
+    pytest.mark.oracle,
+    pytest.mark.filterwarnings("ignore:Inhibition is an unstable feature"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated"),
+]
+
+
+class Loop(nn.Module):
+    """As in snnTorch's tutorials: init_leaky() replaces buffers, learnt factors and thresholds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 5)
+        self.leaky = snntorch.Leaky(beta=0.9, learn_beta=True, learn_threshold=True)
+        self.out = nn.Linear(5, 3)
+        self.recurrent = snntorch.RLeaky(beta=0.8, linear_features=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem = self.leaky.init_leaky()
+        spikes, rest = self.recurrent.init_rleaky()
+        out = []
+        for t in range(x.size(0)):
+            z, mem = self.leaky(self.fc(x[t]), mem)
+            spikes, rest = self.recurrent(self.out(z), spikes, rest)
+            out.append(spikes)
+        return torch.stack(out)
+
+
+def hidden() -> nn.Module:
+    synaptic = snntorch.Synaptic(alpha=0.8, beta=0.9, init_hidden=True)
+    leaky = snntorch.Leaky(beta=0.9, init_hidden=True)
+    return nn.Sequential(nn.Linear(4, 5), leaky, nn.Dropout(), nn.Linear(5, 3), synaptic)
+
+
+def spikingjelly() -> nn.Module:
+    nodes = neuron.LIFNode(tau=2.0), neuron.ParametricLIFNode()
+    model = nn.Sequential(sj.Linear(4, 5), nodes[0], sj.Dropout(0.5), sj.Linear(5, 3), nodes[1])
+    functional.set_step_mode(model, "m")
+    return model
+
+
+def by_step(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.stack([model(step) for step in x])
+
+
+def with_state(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x)[0]
+
+
+def batch_first(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x.transpose(0, 1)).transpose(0, 1)
+
+
+def forget(model: nn.Module) -> None:
+    for layer in model.modules():
+        for name in ("reset_hidden", "reset_mem", "reset_states"):
+            if hasattr(layer, name):
+                getattr(layer, name)()
+
+
+Case = tuple[Callable[[], nn.Module], Callable[[nn.Module, Tensor], Tensor], Callable[[nn.Module], Any], dict[str, Any]]
+STEP = {"dt": 1e-3}
+CASES: dict[str, Case] = {
+    "snntorch-hidden": (hidden, by_step, forget, STEP),
+    "snntorch-loop": (Loop, lambda m, x: m(x), lambda m: None, {**STEP, "input_shape": (4,)}),
+    "norse": (
+        lambda: norse.SequentialState(nn.Linear(4, 5), norse.LIF(), norse.LIFRecurrent(5, 3)),
+        with_state,
+        forget,
+        {},
+    ),
+    "spikingjelly": (spikingjelly, lambda m, x: m(x), functional.reset_net, STEP),
+    "sinabs": (
+        lambda: nn.Sequential(nn.Linear(4, 5), sl.LIF(tau_mem=10.0), nn.Dropout(), nn.Linear(5, 3), sl.IAF()),
+        batch_first,
+        forget,
+        STEP,
+    ),
+    "sinabs-recurrent": (
+        lambda: nn.Sequential(nn.Linear(4, 5), sl.LIFRecurrent(tau_mem=10.0, rec_connect=nn.Linear(5, 5))),
+        batch_first,
+        forget,
+        STEP,
+    ),
+    "snnir": (
+        lambda: own.Sequential(own.Linear(4, 5), own.LIF(tau=5e-3, r=9.0, learn="tau", dt=1e-3), own.Linear(5, 3)),
+        lambda m, x: m(x),
+        lambda m: None,
+        {},
+    ),
+}
+
+
+def held(root: Any) -> dict[str, Any]:
+    """Everything that hangs on a module: objects by identity, tensors by their numbers, gradients and history too."""
+    found: dict[str, Any] = {}
+    seen: dict[int, Any] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            grad = value.grad if value.is_leaf else None
+            grad = None if grad is None else (id(grad), grad.numpy().tobytes())
+            found[path] = (id(value), value.detach().numpy().tobytes(), value.requires_grad, value.grad_fn, grad)
+        elif isinstance(value, dict):
+            found[path] = (id(value), list(value))
+            for key, item in value.items():
+                walk(f"{path}[{key}]", item)
+        elif isinstance(value, (list, tuple)):
+            found[path] = (id(value), len(value))
+            for key, item in enumerate(value):
+                walk(f"{path}[{key}]", item)
+        elif hasattr(value, "__dict__") and not isinstance(value, type) and id(value) not in seen:
+            seen[id(value)] = value
+            found[path] = id(value)
+            for key, item in vars(value).items():
+                walk(f"{path}.{key}", item)
+        else:
+            found[path] = value if isinstance(value, (int, float, str, bool)) else id(value)
+
+    walk("", root)
+    return found
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", CASES)
+def test_loading_changes_nothing_and_sees_no_state_left_from_before(name: str, train: bool) -> None:
+    make, run, reset, options = CASES[name]
+    torch.manual_seed(0)
+    model = make().train(train)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_().mul_(2 if parameter.dim() == 2 else 1)  # so that all layers fire
+    fresh = snnir.load(model, **options)
+    x = torch.rand(40, 2, 4) * 20
+    run(model, x).sum().backward()
+    before, random = held(model), torch.get_rng_state()
+    again = snnir.load(model, **options)
+    assert held(model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert again.weights().keys() == fresh.weights().keys()
+    assert str(again) == str(fresh)
+    reset(model)
+    with torch.no_grad():
+        wanted = run(model.eval(), x).numpy()
+    assert wanted.any()
+    np.testing.assert_allclose(snnir.interpret(again, x.numpy().astype(np.float64)), wanted, atol=1e-5)
+
+
+class Keeps(nn.Module):
+    """A neuron by hand; `how` it keeps its membrane."""
+
+    input_shape = (4,)
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.fc = nn.Linear(4, 4)
+        self.mem: Any = None
+        self.register_buffer("held", torch.ones(4))
+        self.past: list[Any] = []
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.fc(x)
+        if self.how == "attribute":
+            if self.mem is None:
+                self.mem = torch.zeros(4)
+            y = self.mem = 0.9 * self.mem + y
+        elif self.how == "buffer":
+            y = self.held = 0.9 * self.held + y
+        elif self.how == "list":
+            self.past.append(y)
+            y = sum(self.past[-2:])  # type: ignore[assignment]
+        elif self.how == "in-place":
+            self.held.mul_(0.9)
+            y = y * self.held
+        elif self.how == "decays":
+            self.held = self.held * 0.9
+            y = y * self.held
+        elif self.how == "note":
+            self.seen = y
+        elif self.how == "fresh-list":
+            self.past = []
+            self.past.append(y)
+            y = self.past[0]
+        else:
+            if self.mem is None:
+                self.mem = torch.full((4,), 0.5)
+            y = y * self.mem
+        return y
+
+
+@pytest.mark.parametrize("how", ["attribute", "buffer", "list", "in-place", "decays"])
+def test_what_forward_keeps_is_refused_and_taken_back(how: str) -> None:
+    """A membrane in an attribute was lost without a word, and a symbol of the trace stayed in its place."""
+    model = Keeps(how)
+    before = held(model)
+    with pytest.raises(CompileError, match=r"\[trace-state\] (mem|held|past): forward\(\) (keeps|writes)") as caught:
+        snnir.load(model, dt=1e-3)
+    assert len(caught.value.violations) == 1
+    assert held(model) == before
+    assert "__getattribute__" not in vars(Keeps)
+    assert "__setattr__" not in vars(Keeps)
+
+
+@pytest.mark.parametrize("how", ["note", "fresh-list", "constant"])
+def test_what_forward_only_notes_is_taken_back(how: str) -> None:
+    model = Keeps(how)
+    before = held(model)
+    first = snnir.load(model, dt=1e-3)
+    assert held(model) == before
+    x = torch.rand(3, 4)
+    wanted = model(x).detach().numpy()
+    np.testing.assert_allclose(snnir.interpret(first, x[None].numpy())[0], wanted, rtol=1e-6, atol=1e-6)
+    assert str(snnir.load(model, dt=1e-3)) == str(first)
+
+
+def test_a_trace_that_fails_leaves_nothing_behind() -> None:
+    class Fails(Keeps):
+        def forward(self, x: Tensor) -> Tensor:
+            self.mem = self.fc(x)
+            self.held.zero_()
+            raise RuntimeError("no")
+
+    model = Fails("")
+    before = held(model)
+    with pytest.raises(CompileError, match="no"):
+        snnir.load(model, dt=1e-3)
+    assert held(model) == before
+
+
+def test_parameters_that_forward_clamps_are_clamped_in_the_graph_alone() -> None:
+    class Clamps(nn.Module):
+        input_shape = (3,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.fc.weight.data.clamp_(min=0)
+            return self.fc(x)  # type: ignore[no-any-return]
+
+    model = Clamps()
+    before = held(model)
+    graph = snnir.load(model, dt=1e-3)
+    assert held(model) == before
+    np.testing.assert_array_equal(graph["fc"].weight, model.fc.weight.detach().clamp(min=0).numpy())
