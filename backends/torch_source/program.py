@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from snnir import ops
-from snnir.backends.torch_source.source import fitted
+from snnir.backends.torch_source.source import fitted, literal, visible
 from snnir.graph import Edge, Graph
 from snnir.ops import Neuron, SpikingNeuron
 from snnir.schedule import Group, Schedule, rest_order, schedule
@@ -98,7 +98,7 @@ class Program:
         if len(outputs) == 1:
             self.lines += fitted("return ", next(iter(outputs.values())), 0)
         else:
-            self.lines += ["return {", *(f'    "{_quoted(n)}": {value},' for n, value in outputs.items()), "}"]
+            self.lines += ["return {", *(f"    {literal(n)}: {value}," for n, value in outputs.items()), "}"]
         head = [f"steps = {first}.shape[0]"] if "steps" in self.sizes else []
         head += [f"batch = {first}.shape[1]"] if "batch" in self.sizes else []
         return [*head, *self.lines]
@@ -147,7 +147,7 @@ class Program:
         members = set(unit.ops)
         late = {e.source for e in self.plan.back_edges if e.source in members}
         shown = [n for n in unit.ops if self.readers[n] - {k}]
-        self.lines.append(f"# On a cycle, so step by step: {', '.join(unit.ops)}.")
+        self.lines.append(f"# On a cycle, so step by step: {visible(', '.join(unit.ops))}.")
         outside, given = self._outside(unit, members)
         self._before(unit, late)
         for name in unit.ops:
@@ -303,7 +303,3 @@ class Program:
             divisor *= op.steps
         common = gcd(factor, divisor)
         return factor // common, divisor // common
-
-
-def _quoted(name: str) -> str:
-    return name.replace("\\", "\\\\").replace('"', '\\"')

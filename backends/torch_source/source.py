@@ -52,6 +52,16 @@ class Classes:
         return [text.replace("NAME", name) for text, name in self.texts.items()]
 
 
+def literal(text: str) -> str:
+    """A string as Python source in double quotes. (JSON's is another where a character takes two of its escapes.)"""
+    return '"' + visible(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def visible(text: str) -> str:
+    """The text with escapes for what is not printable: line breaks, control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def number(value: Any) -> str:
     """A scalar as Python source: the shortest text that reads back as it."""
     item = np.asarray(value).reshape(())[()]

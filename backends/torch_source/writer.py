@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from snnir import __version__, ops
@@ -13,7 +12,7 @@ from snnir.backends.torch_source.layers import as_trained, stateless
 from snnir.backends.torch_source.library import names, used, with_needs
 from snnir.backends.torch_source.neurons import Dialect
 from snnir.backends.torch_source.program import Program
-from snnir.backends.torch_source.source import Classes, Layer, fitted
+from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, literal, visible
 from snnir.backends.torch_source.weights import shared
 from snnir.graph import Graph
 from snnir.naming import identifiers
@@ -133,7 +132,7 @@ def _header(graph: Graph, dialect: Dialect) -> str:
         "",
         "It needs torch, safetensors" + "".join(f", {p}" for p in dialect.packages) + "; not snnir.",
     ]
-    text = "\n".join(lines).replace("\\", "\\\\").replace('"""', "'''")
+    text = "\n".join(visible(line.replace("\\", "\\\\")) for line in lines).replace('"""', "'''")
     return f'"""{text}\n"""'
 
 
@@ -166,9 +165,9 @@ def _model(
         "",
         f"    INPUTS = {_tuple(graph.inputs)}",
         f"    OUTPUTS = {_tuple(graph.outputs)}",
-        *(_wrapped("STEPWISE", _tuple(stepwise), "ops on a cycle") if stepwise else []),
-        *(_wrapped("SHARED", json.dumps(twins), "one array, read by two layers") if twins else []),
-        *(_wrapped("SPELT", json.dumps(spelt), "op -> its layer, where the names differ") if spelt else []),
+        *(_constant("STEPWISE", stepwise, "ops on a cycle") if stepwise else []),
+        *(_constant("SHARED", twins, "one array, read by two layers") if twins else []),
+        *(_constant("SPELT", spelt, "op -> its layer, where the names differ") if spelt else []),
         "",
         "    def __init__(self, weights: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32) -> None:",
         '        """weights: a state dict; None reads weights.safetensors beside this file."""',
@@ -206,14 +205,18 @@ def _model(
     return "\n".join(lines)
 
 
-def _tuple(items: tuple[str, ...] | list[str]) -> str:
-    return f"({', '.join(json.dumps(item) for item in items)}{',' if len(items) == 1 else ''})"
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(map(literal, items))}{',' if len(items) == 1 else ''})"
 
 
-def _wrapped(name: str, value: str, about: str) -> list[str]:
-    one = f"    {name} = {value}  # {about}"
-    if len(one) <= 120:
+def _constant(name: str, value: Sequence[str] | Mapping[str, str], about: str) -> list[str]:
+    """A tuple or dict of strings, in one line where it fits."""
+    if isinstance(value, Mapping):
+        items = [f"{literal(key)}: {literal(of)}" for key, of in value.items()]
+        whole = "{" + ", ".join(items) + "}"
+    else:
+        items, whole = [literal(item) for item in value], _tuple(value)
+    one = f"    {name} = {whole}  # {about}"
+    if len(one) <= WIDTH:
         return [one]
-    opening, closing = value[0], value[-1]
-    items = value[1:-1].split(", ")
-    return [f"    {name} = {opening}  # {about}", *(f"        {item.rstrip(',')}," for item in items), f"    {closing}"]
+    return [f"    {name} = {whole[0]}  # {about}", *(f"        {item}," for item in items), f"    {whole[-1]}"]

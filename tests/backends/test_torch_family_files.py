@@ -145,6 +145,19 @@ def test_names_that_would_hide_python_or_pytorch(target: str) -> None:
     graph.with_weights(model.state_dict())
 
 
+@pytest.mark.parametrize("target", FAMILY)
+@pytest.mark.parametrize("name", ["line\nbreak", "\N{ROBOT FACE}.v", "nul\0", '"""x""" \\', "a, b, " * 20], ids=repr)
+def test_names_of_any_characters(name: str, target: str) -> None:
+    """JSON spells what lies beyond 16 bits as two characters; a line break ends comments and strings; commas split."""
+    lif = ops.LIF(tau=np.float64(5e-3), r=5.0, v_threshold=np.float64(0.5))
+    into, delay, one, other = (f"{name} {part}" for part in ("in", "delay", "out", "out2"))
+    nodes = {into: ops.Input(shape=(3,)), name: lif, delay: ops.Delay(delay=np.float64(1e-3)), one: ops.Output()}
+    edges = (Edge(into, name), Edge(name, delay), Edge(delay, name), Edge(name, one), Edge(into, other))
+    graph = Graph({**nodes, other: ops.Output()}, edges, Semantics(dt=1e-3), metadata={"name": name}).verify()
+    assert same_everywhere(graph, target, steps=20) > 5
+    graph.with_weights(built(graph, target).module().state_dict())
+
+
 def test_deep_and_wide_values_are_dropped_when_read() -> None:
     """A value that is read for the last time early is deleted; one that only the next line reads is called x."""
     lif = ops.LIF(tau=np.float64(5e-3), r=5.0, v_threshold=np.float64(0.5))
