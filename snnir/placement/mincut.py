@@ -17,9 +17,10 @@ from snnir.schedule import schedule
 from snnir.target import Ports
 
 REAL_BITS = 24
-_NEVER = 1 << 44
-_FORCED = 1 << 52
 _NEURON = 1 << 24  # the gain of a neuron on the chip: more than it costs to reach it
+_NEVER = 1 << 64  # more than 10^12 neurons gain
+_FORCED = 1 << 80
+_TOGETHER = 1 << 96
 _WEIGHTS = 1  # between equal costs, weights go where their neurons are
 
 
@@ -83,8 +84,8 @@ def on_chip(
         add(node, out, cost if isinstance(op, Input) or may_leave(op, ports) else _NEVER)
         add(into, node, cost if may_enter(most[name], ports) else _NEVER)
         for reader in readers:
-            add(out, ("op", reader), 1 << 60)
-            add(("op", reader), into, 1 << 60)
+            add(out, ("op", reader), _TOGETHER)
+            add(("op", reader), into, _TOGETHER)
     for group in schedule(graph).groups:
         if group.cyclic and group.ops[0] not in loose:
             for a, b in zip(group.ops, group.ops[1:], strict=False):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-_TRIALS = 60
+_FEW = 10  # populations, all runs of which are tried
+_TRIALS = 60  # of ops that might go one by one
 
 Fits = Callable[[frozenset[str], Sequence[str]], bool]
 """Whether all goes well with some ops off the chip and the populations named second still on it, any of them."""
@@ -20,7 +21,8 @@ def smaller(
     """The most of a part that fits.
 
     Where it is enough that weights or Delays go, all populations stay. Else the largest run of populations, in their
-    order, that fits, together with what has to stay.
+    order, that fits, together with what has to stay. Few are tried in all runs; of more than ten, it is taken for
+    granted that a longer run does not fit where a shorter one does not, so that twice as many trials are enough.
 
     Args:
         populations: of the part, in their order. held: those of them that must stay. others: ops of the part that need
@@ -34,21 +36,43 @@ def smaller(
     gone = _without_others(populations, others, fits)
     if gone:
         return tuple(populations), gone
-    windows = [populations[i : i + size] for size in range(len(populations) - 1, 0, -1)
-               for i in range(len(populations) - size + 1)]  # fmt: skip
-    kept = [tuple(n for n in populations if n in window or n in held) for window in windows[:_TRIALS]]
-    kept = [k for k in dict.fromkeys(kept) if len(k) < len(populations)]
-    kept.sort(key=lambda names: -neurons(names))
-    if held and tuple(held) not in kept and len(held) < len(populations):
-        kept.append(tuple(held))
-    for window in kept:
-        if fits(frozenset(populations) - set(window), window):
-            return window, ()
+    kept = _run(populations, held, neurons, fits)
+    if kept:
+        return kept, ()
     if held and others:
         away = frozenset(populations) - set(held)
         if away and fits(away | set(others), held):
             return tuple(held), tuple(others)
     return None
+
+
+def _run(
+    populations: Sequence[str], held: Sequence[str], neurons: Callable[[Sequence[str]], int], fits: Fits
+) -> tuple[str, ...]:
+    """The run with most neurons that fits, with `held`; nothing if none does."""
+    count = len(populations)
+
+    def run(start: int, end: int) -> tuple[str, ...]:
+        return tuple(n for k, n in enumerate(populations) if start <= k < end or n in held)
+
+    def tried(kept: tuple[str, ...]) -> bool:
+        return len(kept) < count and fits(frozenset(populations) - set(kept), kept)
+
+    if count <= _FEW:
+        runs = [run(i, i + size) for size in range(count - 1, 0, -1) for i in range(count - size + 1)]
+        runs = sorted(dict.fromkeys(runs), key=lambda names: -neurons(names))
+        return next((kept for kept in [*runs, *([tuple(held)] if held else [])] if tried(kept)), ())
+    found: list[tuple[str, ...]] = []
+    end = 0
+    for start in range(count):
+        end = max(end, start)
+        while end < count and tried(run(start, end + 1)):
+            end += 1
+        if end > start:
+            found.append(run(start, end))
+    if not found and held and tried(tuple(held)):
+        return tuple(held)
+    return max(found, key=neurons, default=())
 
 
 def _without_others(populations: Sequence[str], others: Sequence[str], fits: Fits) -> tuple[str, ...]:
