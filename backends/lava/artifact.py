@@ -16,6 +16,7 @@ from snnir.backends.lava.quantise import Quantised
 from snnir.errors import UsageError
 from snnir.graph import Graph
 from snnir.ops import Array
+from snnir.roundings import FloatModel
 from snnir.simulators.loihi import LoihiRun, LoihiSpec, simulate
 
 
@@ -30,6 +31,7 @@ class LavaArtifact:
         shown: input that travels with it, (T, 1, *shape) by name.
         report: what was decided and what it cost, as JSON data.
         netx: whether a netx file belongs to it.
+        weight_bits: of its weights, sign included.
     """
 
     graph: Graph
@@ -40,6 +42,7 @@ class LavaArtifact:
     shown: Mapping[str, Array]
     report: Mapping[str, Any] = field(default_factory=dict)
     netx: bool = False
+    weight_bits: int = 16
     vendor: ClassVar[str] = "Lava 0.10"  # what `run_vendor` runs in
 
     @property
@@ -57,6 +60,12 @@ class LavaArtifact:
         from snnir.backends.lava.emit import files
 
         return files(self)
+
+    def floats(self) -> FloatModel | None:
+        """The network as it is laid out, in floats, with a list of its roundings to put into it."""
+        from snnir.backends.lava.floats import LavaFloats
+
+        return LavaFloats(self)
 
     def run(
         self, inputs: Mapping[str, Array], record: tuple[str, ...] = ()

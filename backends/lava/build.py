@@ -126,7 +126,9 @@ def _made(
     strict = graph.semantics.comparison == ">"
     cells = quantise(layout, inputs, strict, options.threshold, options.weight_bits, caps, options.netx)
     spec = assemble(layout, cells, inputs, options.period)
-    made = LavaArtifact(graph, layout, cells, inputs, spec, _one(shown, layout), netx=options.netx)
+    made = LavaArtifact(
+        graph, layout, cells, inputs, spec, _one(shown, layout), netx=options.netx, weight_bits=options.weight_bits
+    )
     if options.netx and (faults := list(unsayable(spec))):
         raise CompileError(faults, title="netx files cannot hold this network")
     return made

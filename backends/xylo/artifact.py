@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from snnir.backends.xylo.chip import MAX_EVENTS
 from snnir.backends.xylo.layout import Plan
+from snnir.backends.xylo.quantise import Cells
 from snnir.errors import UsageError
 from snnir.graph import Graph
 from snnir.ops import Array
+from snnir.roundings import FloatModel
 from snnir.simulators.xylo import XyloSpec, simulate
 
 
@@ -24,12 +26,14 @@ class XyloArtifact:
         graph: the network, after all passes.
         plan: where its neurons are; spec: the chip's integers.
         report: what was decided and what it cost, as JSON data.
+        cells: the populations in integers, beside what they stand for.
     """
 
     graph: Graph
     plan: Plan
     spec: XyloSpec
     report: Mapping[str, Any]
+    cells: Mapping[str, Cells] = field(default_factory=dict)
 
     @property
     def latency(self) -> int:
@@ -49,6 +53,15 @@ class XyloArtifact:
         from snnir.backends.xylo.emit import files
 
         return files(self)
+
+    def floats(self) -> FloatModel | None:
+        """The network as it is laid out, in floats, with a list of the chip's roundings to put into it.
+
+        None where the chip runs at another time step (`choose_dt`): then nothing is comparable step by step.
+        """
+        from snnir.backends.xylo.floats import XyloFloats
+
+        return XyloFloats(self) if self.report["time"]["dt"] == self.report["time"]["network_dt"] else None
 
     def run(
         self, inputs: Mapping[str, Array], record: tuple[str, ...] = ()

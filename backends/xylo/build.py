@@ -132,7 +132,7 @@ def build(chip: Chip, graph: Graph, options: Options) -> XyloArtifact:
         },
         time={"dt": own_dt * ratio, "network_dt": own_dt, "best_dt": own_dt * best},
     )
-    return XyloArtifact(graph, layout, candidates[chosen].spec, report)
+    return XyloArtifact(graph, layout, candidates[chosen].spec, report, candidates[chosen].cells)
 
 
 # -- candidates --------------------------------------------------------------------------------------------------------

@@ -22,9 +22,11 @@ from snnir.cli.common import (
 from snnir.cli.importers import importers_option
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from snnir.diffusion.unrolled import Crossing
     from snnir.importers import ImporterVerdict
-    from snnir.validation import Report
+    from snnir.validation import IntegerCauses, Report
 
 
 @click.command("validate")
@@ -150,9 +152,37 @@ def _print(report: Report) -> None:
     for run, crossed in runs.items():
         if crossed is not None:
             out.print(Text(f"{run}: {_crossing(crossed)}"))
+    told: list[IntegerCauses] = []
     for v in report.verdicts:
         for line in _notes(v):
             out.print(Text(f"{v.target}: {line}"))
+        if v.integers is not None and not any(t is v.integers for t in told):
+            out.print(_roundings(v.integers))
+            exact = ", ".join(c.name for c in v.integers.causes if c.exact)
+            out.print(Text(f"exact here: {exact}\n" if exact else ""))
+            told.append(v.integers)  # the same table serves a chip in its vendor's software
+
+
+def _roundings(found: IntegerCauses) -> Table:
+    """What each rounding explains, and makes alone."""
+    from snnir.cli.show import cells, table
+
+    corrected = any(c.corrected is not None for c in found.causes)
+    more = ("calibrated",) if corrected else ()
+    listing = table("rounding", "explains", "alone makes", *more, "here", right=("explains", "alone makes", *more))
+    for column in listing.columns[:-1]:
+        column.no_wrap = True
+    listing.columns[-1].overflow = "ellipsis"
+    for c in found.causes:
+        if not c.exact:
+            left = () if not corrected else ("" if c.corrected is None else f"{c.corrected:.2%}",)
+            listing.add_row(*cells(c.label, f"{c.explained:.0%}", f"{c.alone:.2%}", *left, c.what))
+    said = "in floats; shares of single roundings do not add up"
+    if found.samples < found.batch:
+        said += f"; measured on {found.samples} of {found.batch} samples"
+    rest = cells("all together", f"{found.share:.0%}", f"{found.together:.2%}", *([""] if corrected else []), said)
+    listing.add_row(*rest)
+    return listing
 
 
 def _crossing(found: Crossing) -> str:
@@ -181,7 +211,7 @@ def _notes(v: object) -> list[str]:
             lines.append(f"  or, with the same traces on every input tried: {'; '.join(c.same)}")
         lines.append(f"  to remove it: {c.remedy}")
     if v.cause and not v.violations and not v.causes:
-        lines.append(f"cause: {v.cause}")
+        lines.append(f"cause: {v.cause}" if v.integers is None else f"cause: {v.integers.headline}")
     for violation in v.violations:
         where = f"{violation['where']}: " if violation["where"] else ""
         expected = f" (limit: {violation['expected']})" if violation["expected"] else ""

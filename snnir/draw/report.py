@@ -17,6 +17,7 @@ from snnir.draw.report_figures import ROWS, chosen, divergence, lines, raster, s
 from snnir.ops import Array
 
 Pairs = Mapping[str, tuple[Array, Array]]
+NAMED = 0.1  # share of a chip's difference from which on a rounding is named in the table
 OPEN = 3  # sections of targets that differ stand open, if they are not more
 
 
@@ -110,6 +111,11 @@ def _why(v: Mapping[str, Any]) -> str:
     if causes:
         names = ", ".join(f"{c['name']}{' at ' + c['where'] if c['where'] else ''}" for c in causes)
         return f"{names} ({v['explained']:.0%} of the differences)"
+    integers = v.get("integers")
+    if integers and integers["causes"]:
+        named = [f"{_label(c)} {c['explained']:.0%}" for c in integers["causes"] if c["explained"] >= NAMED]
+        said = ", ".join(named[:3]) or "no rounding alone a tenth"
+        return f"{said} of the difference in {integers['measure']}"
     return str(v.get("cause", ""))
 
 
@@ -146,6 +152,8 @@ def _first(v: Mapping[str, Any]) -> str:
 
 def _causes(v: Mapping[str, Any]) -> str:
     named, partial = v.get("causes") or (), v.get("partial") or ()
+    if v.get("integers"):
+        return _integers(v["integers"])
     if not (named or partial):
         return f"<p>Cause: {as_html(v['cause'])}.</p>" if v.get("cause") and not v.get("violations") else ""
     title = "Cause" if named else "No cause explains it; these explain a part"
@@ -159,6 +167,44 @@ def _causes(v: Mapping[str, Any]) -> str:
             f"<br>To remove it: {as_html(c['remedy'])}</li>"
         )
     return f"<h3>{title}</h3><ul>{''.join(rows)}</ul>"
+
+
+def _label(c: Mapping[str, Any]) -> str:
+    return f"{c['name']}, calibrated" if c["by_correction"] else str(c["name"])
+
+
+def _integers(found: Mapping[str, Any]) -> str:
+    """What each rounding explains, measured: a bar and two numbers each."""
+    calibrated = any(c["corrected"] is not None for c in found["causes"])
+    head = '<tr><th>rounding</th><th colspan="2">explains</th><th class="number">alone makes</th>'
+    head += ('<th class="number">calibrated</th>' if calibrated else "") + "<th>here</th></tr>"
+    rows = [head]
+    for c in found["causes"]:
+        if c["exact"]:
+            continue
+        more = "" if c["corrected"] is None else f"{c['corrected']:.2%}"
+        rows.append(
+            f'<tr><td>{as_html(_label(c))}</td><td class="number">{c["explained"]:.0%}</td>'
+            f'<td><span class="bar"><span style="width:{100 * min(1.0, c["explained"]):.1f}%"></span></span></td>'
+            f'<td class="number">{c["alone"]:.2%}</td>'
+            + (f'<td class="number">{more}</td>' if calibrated else "")
+            + f'<td class="why">{as_html(c["what"])}</td></tr>'
+        )
+    exact = [c["name"] for c in found["causes"] if c["exact"]]
+    said = (
+        f"The chip is {found['error']:.2%} off in {found['measure']}. Each rounding was put alone into the network in "
+    )
+    said += (
+        "floats: how much of the chip's difference is then gone, and how far off that alone is. Single shares do not "
+    )
+    said += f"add up; all together, in floats, explain {max(0.0, 1 - found['remainder']):.0%}."
+    if found["samples"] < found["batch"]:
+        said += f" Measured on {found['samples']} of {found['batch']} samples."
+    if exact:
+        said += f" Exact here: {', '.join(exact)}."
+    return (
+        f'<h3>Which roundings</h3><table class="roundings">{"".join(rows)}</table><p class="faint">{as_html(said)}</p>'
+    )
 
 
 def _violations(v: Mapping[str, Any]) -> str:

@@ -17,10 +17,11 @@ from snnir.ops import Array, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 from snnir.stimuli import RATE, described, stimuli
 from snnir.validation.comparing import aligned, compare, real
+from snnir.validation.roundings import integer_causes
 from snnir.validation.search import Probe, explain
 from snnir.validation.verdicts import Report, Traces, Verdict, differs
 
-FIXED_POINT = "fixed-point weights and decays"
+FIXED_POINT = "it computes in integers; which of its roundings it is, was not measured"
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what grows beyond all numbers is a verdict, not a warning
@@ -81,7 +82,7 @@ def validate(
             if keep_traces:
                 kept[target] = traces
             if vendor and hasattr(results[target].artifact, "run_vendor"):
-                verdicts.append(_vendors(graph, results[target], x, reference, traces))
+                verdicts.append(_vendors(graph, results[target], x, reference, traces, verdict))
         except CompileError as error:
             reasons = tuple(v.to_json() for v in error.violations)
             verdicts.append(Verdict(target, "refused", False, cause=error.violations[0].what, violations=reasons))
@@ -101,18 +102,23 @@ def validate(
 
 
 def _vendors(
-    graph: Graph, result: CompileResult, x: dict[str, Array], reference: Mapping[str, Array], simulated: Traces
+    graph: Graph,
+    result: CompileResult,
+    x: dict[str, Array],
+    reference: Mapping[str, Array],
+    simulated: Traces,
+    here: Verdict,
 ) -> Verdict:
     """The verdict on the same artifact in its vendor's software, which must give what the simulator here gives."""
     name = f"{result.target} in {result.artifact.vendor}"  # type: ignore[attr-defined]
     try:
-        verdict, traces = _judge(graph, replace(result, artifact=_InVendors(result.artifact)), x, reference)
+        verdict, traces = _judge(graph, replace(result, artifact=_InVendors(result.artifact)), x, reference, False)
     except CompileError as error:  # what else could be wrong, the run in the simulator has said
         return Verdict(name, "not installed", False, cause=str(error))
     verdict = replace(verdict, target=name)
     parted = [n for n, (_, got) in traces.pairs.items() if not np.array_equal(got, simulated.pairs[n][1])]
-    if not parted:
-        return verdict
+    if not parted:  # the same values, and so for the same reasons
+        return replace(verdict, cause=here.cause, integers=here.integers)
     cause = f"the simulator of {result.target} gives something else than {result.artifact.vendor} in {parted[0]}"  # type: ignore[attr-defined]
     return replace(verdict, verdict="wrong", ok=False, cause=cause)
 
@@ -150,7 +156,7 @@ def _traces(graph: Graph, run: tuple[Any, Mapping[str, Array]]) -> dict[str, Arr
 
 
 def _judge(
-    graph: Graph, result: CompileResult, x: dict[str, Array], reference: Mapping[str, Array]
+    graph: Graph, result: CompileResult, x: dict[str, Array], reference: Mapping[str, Array], explained: bool = True
 ) -> tuple[Verdict, Traces]:
     lags = {name: result.latency for name in graph.outputs} | dict(getattr(result.artifact, "lags", {}))
     watched = [n for n in reference if n not in graph.outputs and n in result.graph]
@@ -184,10 +190,29 @@ def _judge(
         quantised=not result.in_floats,
         probe=run if result.in_floats else None,
     )
-    if verdict.cause == FIXED_POINT and _same_before_rounding(graph, result, x, reference):
-        proof = "in floats, the network as it was after all passes gives the reference's outputs in every place"
-        verdict = replace(verdict, cause=f"{FIXED_POINT}: {proof}")
+    if verdict.cause == FIXED_POINT and explained:
+        verdict = _explained(verdict, graph, result, x, reference, traces, lags)
     return verdict, traces
+
+
+def _explained(
+    verdict: Verdict,
+    graph: Graph,
+    result: CompileResult,
+    x: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    traces: Traces,
+    lags: Mapping[str, int],
+) -> Verdict:
+    """What each rounding of the target explains; where it has no list of them, whether its graph is the network."""
+    model = result.artifact.floats() if hasattr(result.artifact, "floats") else None
+    found = None if model is None else integer_causes(model, graph, x, reference, traces, lags)
+    if found is not None:
+        return replace(verdict, cause=found.text, integers=found)
+    if not _same_before_rounding(graph, result, x, reference):
+        return verdict
+    proof = "in floats, the network as it was after all passes gives the reference's outputs in every place"
+    return replace(verdict, cause=f"{FIXED_POINT}: {proof}")
 
 
 def _same_before_rounding(

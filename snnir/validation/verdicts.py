@@ -26,6 +26,7 @@ Word = Literal[
     "not installed",
 ]
 
+NOTEWORTHY = 0.1  # share of a chip's difference from which on a rounding is named in one line
 TOLERANCE = 1e-5  # of real values, relative to the largest so far: the rounding of two float64 programs
 
 
@@ -71,6 +72,81 @@ class Cause:
         """One line for people."""
         at = f" at {self.where}" if self.where else ""
         return f"{self.name}{at}: it computes {self.does}, the network means {self.meant}"
+
+
+@dataclass(frozen=True)
+class IntegerCause:
+    """What one rounding of a chip does, put alone into the network in floats.
+
+    Attributes:
+        name: 'weights', 'decay-membrane', ...; the list is in docs/validate.md and only ever grows.
+        what: what it is on this chip, and how large in this network, in words.
+        exact: every number of this kind can be written as it is, so that there was nothing to measure.
+        alone: the error that it makes alone, against the network in floats (`IntegerCauses.measure`); of the layout,
+            against the reference.
+        corrected: the same together with the chip's own thresholds and biases, where these were calibrated to make up
+            for the other roundings; else None.
+        explained: share of the chip's difference that is gone once the network in floats has it, 0 to 1: alone, or
+            with calibrated thresholds and biases, beyond what these explain without it; whichever is more.
+            Shares of single roundings do not add up.
+        by_correction: whether `explained` is with calibrated thresholds and biases.
+    """
+
+    name: str
+    what: str
+    exact: bool
+    alone: float
+    corrected: float | None
+    explained: float
+    by_correction: bool
+
+    @property
+    def label(self) -> str:
+        """Its name, and whether it is what calibration left of it."""
+        return f"{self.name}, calibrated" if self.by_correction else self.name
+
+
+@dataclass(frozen=True)
+class IntegerCauses:
+    """Where a chip's difference comes from, measured rounding by rounding on the input of the validation.
+
+    Attributes:
+        measure: what errors are of: 'spike counts' (summed absolute difference per neuron over summed counts);
+            where these agree 'spikes' (places that differ over spikes); without spikes 'values'.
+        error: of the chip, against the reference.
+        causes: one per rounding, the one that explains most first; 'layout' among them where the chip's layout, in
+            floats and before any rounding, is not the network itself already.
+        together: error of all of them in floats, against the reference.
+        remainder: share of the chip's difference that all of them together do not give.
+        samples: how many of the batch it was measured on; runs: of the network in floats.
+    """
+
+    measure: Literal["spike counts", "spikes", "values"]
+    error: float
+    causes: tuple[IntegerCause, ...]
+    together: float
+    remainder: float
+    samples: int
+    batch: int
+    runs: int
+
+    @property
+    def headline(self) -> str:
+        """What explains most, in a few words; only what was measured."""
+        found = [c for c in self.causes if c.explained >= NOTEWORTHY]
+        said = ", ".join(f"{c.label} {c.explained:.0%}" for c in found) or f"none a tenth; all at once {self.share:.0%}"
+        return f"alone, in floats, these explain the difference in {self.measure} ({self.error:.2%}): {said}"
+
+    @property
+    def share(self) -> float:
+        """What all roundings together explain, 0 to 1."""
+        return max(0.0, 1.0 - self.remainder)
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        first = f"; {self.causes[0].name}: {self.causes[0].what}" if self.causes and self.causes[0].explained else ""
+        return f"{self.headline}{first}"
 
 
 @dataclass(frozen=True)
@@ -139,6 +215,7 @@ class Verdict:
         populations: how each recorded op fares, in running order.
         violations: why the target refused the network.
         crossing: of a sampler that is to hand on spikes only: what crossed from call to call in the target's run.
+        integers: of a target that computes in integers: what each of its roundings explains, measured.
     """
 
     target: str
@@ -158,6 +235,7 @@ class Verdict:
     populations: tuple[Population, ...] = ()
     violations: tuple[dict[str, Any], ...] = ()
     crossing: Crossing | None = None
+    integers: IntegerCauses | None = None
 
     @property
     def words(self) -> str:

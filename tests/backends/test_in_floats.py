@@ -1,0 +1,156 @@
+"""A chip's layout in floats: without roundings the network, with all of them the chip, spike for spike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnir.compiler import compile
+from snnir.graph import Graph, chain
+from snnir.interpreter import interpret
+from snnir.ops import LIF, Conv2d, Flatten, Input, Output
+from snnir.semantics import Semantics
+from snnir.simulators.xylo.events import Projection
+from snnir.simulators.xylo.neurons import Neurons, saturate
+from tests.backends.test_lava_layout import everything
+from tests.backends.xylo_nets import DT, SOFT, Array, affine, cuba, integrate, layers, lif, linear, spikes, wired
+
+HARD = Semantics(dt=DT)
+Traces = dict[str, Array]
+
+
+def three(graph: Graph, target: str, x: Traces, **options: Any) -> tuple[Traces, Traces, Traces, Traces]:
+    """Of every population and output, without lags: the network, the layout, with all roundings, the chip."""
+    made = compile(graph, target, calibrate=x, **options).artifact
+    model = made.floats()
+    names = tuple(n for n in model.run(x, frozenset()) if n not in graph.outputs)
+    out, recorded = interpret(graph, x, record=names)
+    network = {**recorded, **(out if isinstance(out, dict) else {graph.outputs[0]: out})}
+    given, kept = made.run(x, names)
+    runs = [model.run(x, frozenset()), model.run(x, frozenset(r.name for r in model.roundings)), {**kept, **given}]
+    cut = [{n: run[n][made.lags[n] :] for n in network} for run in runs]
+    return {n: v[: len(v) - made.lags[n]] for n, v in network.items()}, *cut  # type: ignore[return-value]
+
+
+def apart(a: Traces, b: Traces) -> int:
+    """Places that differ by more than floats do."""
+    return sum(int((np.abs(a[n] - b[n]) > 1e-6 * max(1.0, np.abs(a[n]).max())).sum()) for n in a)
+
+
+def mixed(rng: np.random.Generator) -> Graph:
+    """Both kinds of neurons, a loop, and biases of all, those of the first ones from the network's second step on."""
+    ops = {"in": Input(shape=(10,)), "w1": affine(rng, 20, 10), "a": cuba(20), "w2": affine(rng, 20, 20), "b": lif(20)}
+    ops |= {"w3": affine(rng, 6, 20), "c": cuba(6, 11 * DT), "out": Output(), "back": linear(rng, 20, 20, 0, 0.1)}
+    return wired(ops, "in > w1 > a > w2 > b > w3 > c > out", "b > back > b")
+
+
+def saturating_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes the chip's simulator: currents saturate once all events of a step are there."""
+
+    def deliver(self: Projection, counts: Array, current: Array) -> None:
+        current += (counts @ self.weights).astype(current.dtype)
+
+    step = Neurons.step
+
+    def saturated(self: Neurons) -> Array:
+        saturate(self.i)
+        return step(self)
+
+    monkeypatch.setattr(Projection, "deliver", deliver)
+    monkeypatch.setattr(Neurons, "step", saturated)
+
+
+XYLO = {
+    "cuba": lambda rng: layers(rng, [10, 30, 20]),
+    "lif": lambda rng: layers(rng, [10, 30, 20], lif),
+    "if": lambda rng: layers(rng, [10, 30, 20], integrate),
+    "between powers of two": lambda rng: layers(rng, [10, 30, 20], lambda n: cuba(n, 20 * DT, 10 * DT)),
+    "late reset": lambda rng: layers(
+        rng, [10, 30, 20], lif, SOFT.with_(comparison=">", reset="delayed-subtract", decay="exact")
+    ),
+    "many spikes": lambda rng: layers(
+        rng, [10, 30, 20], semantics=SOFT.with_(spikes_per_step=None, order="membrane-first")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", XYLO)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_xylo_without_roundings_is_the_network_and_with_all_the_chip(
+    name: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but one thing: on the chip, currents run into 16 bits after every event of a step, in floats after all."""
+    graph = XYLO[name](np.random.default_rng(seed))
+    x = {"in": spikes((80, 6, 10), 0.3, seed)}
+    # Outputs give one spike per step at most, so that not all of several may be read.
+    network, layout, rounded, chip = three(graph, "xylo-audio3", x, allow=("approximate",))
+    assert sum(v.sum() for v in network.values()) > 5_000
+    assert apart(network, chip) > 100
+    assert apart(network, layout) == 0
+    assert apart(rounded, chip) <= 5
+    saturating_once_a_step(monkeypatch)
+    _, _, rounded, chip = three(graph, "xylo-audio3", x, allow=("approximate",))
+    assert apart(rounded, chip) == 0
+
+
+def test_xylo_layouts_that_begin_late_do_so_in_floats_too() -> None:
+    graph, x = mixed(np.random.default_rng(2)), {"in": spikes((80, 6, 10), 0.3)}
+    network, layout, rounded, chip = three(graph, "xylo-audio3", x)
+    assert apart(network, layout) > 100  # a driver's first spike comes a step late
+    assert apart(rounded, chip) == 0
+
+
+NUMBERS = np.random.default_rng(1).normal(0.3, 1.0, (80, 6, 10))
+LAVA = {
+    "cuba": (lambda rng: layers(rng, [10, 30, 20], cuba, HARD), spikes((80, 6, 10), 0.3)),
+    "lif": (lambda rng: layers(rng, [10, 30, 20], lif, HARD), spikes((80, 6, 10), 0.3)),
+    "at the threshold": (
+        lambda rng: layers(rng, [10, 30, 20], lambda n: lif(n, 100 * DT), HARD.with_(comparison=">=")),
+        spikes((80, 6, 10), 0.3),
+    ),
+    "loops, delays, biases, currents": (lambda rng: everything(rng, HARD), spikes((80, 6, 5), 0.4)),
+    "numbers": (lambda rng: layers(rng, [10, 30, 20], lif, HARD), NUMBERS),
+}
+
+
+@pytest.mark.parametrize("name", LAVA)
+@pytest.mark.parametrize("bits", [8, 9, 16])
+def test_lava_without_roundings_is_the_network_and_with_all_the_chip(name: str, bits: int) -> None:
+    make, x = LAVA[name]
+    network, layout, rounded, chip = three(make(np.random.default_rng(3)), "lava", {"in": x}, weight_bits=bits)
+    assert apart(network, chip) > 20
+    assert apart(network, layout) == 0
+    assert apart(rounded, chip) == 0
+
+
+@pytest.mark.parametrize("conv", ["conv", "matrix"])
+def test_lava_convolutions_with_numbers_in_two_parts(conv: str) -> None:
+    """Large integers go into a Conv as two; relays in front of another hold its spikes back."""
+    rng = np.random.default_rng(5)
+    kernels = [rng.normal(0.05, 0.2, shape) for shape in ((6, 2, 3, 3), (4, 6, 3, 3))]
+    first, second = (Conv2d(weight=w, bias=np.zeros(len(w)), input_shape=None, padding=1) for w in kernels)
+    graph = chain(
+        ("in", Input(shape=(2, 6, 6))),
+        ("k1", first),
+        ("n1", lif_like((6, 6, 6))),
+        ("k2", second),
+        ("n2", lif_like((4, 6, 6))),
+        ("flat", Flatten(start_dim=0, end_dim=-1)),
+        ("w", linear(rng, 5, 144)),
+        ("n3", lif(5)),
+        ("out", Output()),
+        semantics=HARD,
+    )
+    x = {"in": rng.normal(0.2, 1.0, (40, 3, 2, 6, 6))}
+    network, layout, rounded, chip = three(graph, "lava", x, conv=conv, weight_bits=8)
+    assert apart(network, chip) > 20
+    assert apart(network, layout) == 0
+    assert apart(rounded, chip) == 0
+
+
+def lif_like(shape: tuple[int, ...]) -> Any:
+    """LIF neurons in which a value of w adds w to the membrane."""
+    full = np.ones(shape)
+    return LIF(tau=16 * DT * full, r=16 * full, v_threshold=full)
