@@ -4,7 +4,8 @@
 tuple of field names where it differs from what ops of that kind do by themselves: weights, biases and factors are
 trained, constants and neurons' parameters are not. `metadata["literal"]` is of a number in the code, which no file of
 weights holds. `metadata["derived"]` names the parameters that a field was computed from in forward(): what is trained
-there is not the array itself.
+there is not the array itself. `metadata["momentum"]` of a batch norm is how fast its statistics follow in training, as
+PyTorch has it; None for means over all batches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from snnir.errors import CompileError, Violation
 from snnir.ops import Constant, Neuron, Op, Threshold
 
-LEARNED, LITERAL, DERIVED = "learned", "literal", "derived"
+LEARNED, LITERAL, DERIVED, MOMENTUM = "learned", "literal", "derived", "momentum"
 
 _WEIGHTED = ("Linear", "Affine", "Conv1d", "Conv2d", "ConvTranspose2d", "BatchNorm", "LayerNorm")
 TRAINED: Mapping[str, tuple[str, ...]] = {
@@ -85,11 +86,12 @@ def _shifts(op: Op) -> bool:
     return any(offset is not None and bool(offset.any()) for offset in offsets)
 
 
-def check_derived(ops: Mapping[str, Op]) -> None:
+def check_trainable(ops: Mapping[str, Op]) -> None:
     """Training the arrays of these ops trains what their author does.
 
     Raises:
-        CompileError: an array was computed from the author's parameters, which training it would not reach.
+        CompileError: nothing is trained; an array was computed from the author's parameters, which training it would
+            not reach; a batch norm averages its statistics over all batches, which no emitted module does.
     """
     faults = [
         Violation(
@@ -104,5 +106,20 @@ def check_derived(ops: Mapping[str, Op]) -> None:
         for name, op in ops.items()
         for field, names in op.metadata.get(DERIVED, {}).items()
     ]
+    faults += [
+        Violation(
+            "learned-statistics",
+            "averages its statistics over all batches of the training (momentum=None)",
+            where=name,
+            loc=str(op.loc or ""),
+            expected="a momentum",
+            hint="train the module itself in PyTorch, and load it with its weights",
+        )
+        for name, op in ops.items()
+        if MOMENTUM in op.metadata and op.metadata[MOMENTUM] is None
+    ]
+    if not any(map(learned, ops.values())):
+        hint = "requires_grad_(True) on what is to be trained, before the network is loaded"
+        faults.append(Violation("learned-nothing", "the network has no array that training changes", hint=hint))
     if faults:
         raise CompileError(faults)

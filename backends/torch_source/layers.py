@@ -8,7 +8,7 @@ from typing import Any
 
 from snnir import ops
 from snnir.backends.torch_source.source import Classes, Layer, call, empty, number, parameter, shape, sizes
-from snnir.learning import by_default, learned
+from snnir.learning import MOMENTUM, by_default, learned
 from snnir.ops import Shape
 
 
@@ -95,14 +95,14 @@ def _flatten(op: ops.Flatten, arriving: Shape, stepwise: bool, classes: Classes)
 
 
 def _batch_norm(op: ops.BatchNorm, arriving: Shape, stepwise: bool, classes: Classes) -> Layer:
-    gain, momentum = op.alpha * op.v_th, op.metadata.get("momentum", 0.1)
+    gain, momentum = op.alpha * op.v_th, op.metadata.get(MOMENTUM, 0.1)
     return _part(
         classes,
         "BatchNorm",
         str(op.mean.size),
         f"axes={len(arriving)}",
         eps="" if op.eps == 1e-5 else repr(float(op.eps)),
-        momentum="" if momentum == 0.1 else repr(float(momentum)),
+        momentum="" if momentum == 0.1 else repr(momentum if momentum is None else float(momentum)),
         gain="" if gain == 1.0 else repr(float(gain)),
     )
 

@@ -144,17 +144,20 @@ class BatchNorm(nn.Module):
     mean: Tensor
     var: Tensor
 
-    def __init__(self, channels: int, axes: int, eps: float = 1e-5, momentum: float = 0.1, gain: float = 1.0) -> None:
+    def __init__(self, channels: int, axes: int, eps: float = 1e-5, momentum: Any = 0.1, gain: float = 1.0) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         keep(self, mean=torch.zeros(channels), var=torch.ones(channels))
         self.axes, self.eps, self.momentum, self.gain = axes, eps, momentum, gain
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.momentum is None:
+            raise ValueError("this batch norm averages over all batches that its model was trained with: call eval()")
         weight = self.weight if self.gain == 1.0 else self.weight * self.gain
+        momentum = self.momentum or 0.0
 
         def layer(v: Tensor) -> Tensor:
-            return F.batch_norm(v, self.mean, self.var, weight, self.bias, self.training, self.momentum, self.eps)
+            return F.batch_norm(v, self.mean, self.var, weight, self.bias, self.training, momentum, self.eps)
 
         return folded(layer, x, self.axes)
 

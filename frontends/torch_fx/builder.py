@@ -355,7 +355,18 @@ def _leaves(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def to_array(tensor: Tensor) -> Array:
-    """A tensor's values as an array of its own; half precision becomes float32."""
+    """A tensor's values as an array of its own; half precision becomes float32.
+
+    Raises:
+        Refuse: it holds no numbers, or some in a form that NumPy has not.
+    """
+    if tensor.device.type == "meta":
+        raise Refuse("its tensors are on the device 'meta', which holds no numbers", "loaded weights", rule="weights")
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        form = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        raise Refuse(f"holds a {form} tensor", "plain tensors of numbers", rule="weights")
+    if tensor.is_floating_point() and tensor.element_size() < 2:
+        raise Refuse(f"holds {str(tensor.dtype).removeprefix('torch.')}", "float16 or longer", rule="weights")
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy().copy()
 

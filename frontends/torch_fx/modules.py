@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from snnir import nn as snn
 from snnir import ops
@@ -15,6 +16,7 @@ from snnir.frontends.torch_fx.builder import Builder, Timed, to_array
 from snnir.frontends.torch_fx.shapes import flatten, unflatten
 from snnir.frontends.torch_fx.signals import TIME, Refuse, Signal
 from snnir.frontends.torch_fx.windows import adaptive_pool, conv, linear, pool, shuffle, unshuffle, upsample
+from snnir.learning import MOMENTUM
 from snnir.nn.base import Neuron
 
 Handler = Callable[..., Signal]  # the builder, the layer, and the signals that it is called with
@@ -88,6 +90,9 @@ def call_module(builder: Builder, tracer: Any, layer: nn.Module, args: tuple[Any
         count = "one tensor" if wanted == 1 else "two tensors"
         raise Refuse(f"{_kind(layer)} is called with something else than {count}")
     x = given[0]
+    if any(map(is_lazy, layer.parameters(recurse=False))):
+        hint = "run the model once on an input before it is compiled"
+        raise Refuse(f"{_kind(layer)} has not seen its input yet, so it has no weights", hint=hint, rule="weights")
     if layer._forward_hooks or layer._forward_pre_hooks:
         raise Refuse(
             f"{_kind(layer)} has hooks, which can change what it computes",
@@ -166,6 +171,8 @@ def _batch_norm(b: Builder, m: nn.modules.batchnorm._BatchNorm, x: Signal) -> Si
         fields["weight"] = np.ones(m.num_features, dtype)
     if m.bias is None:
         fields["bias"] = np.zeros(m.num_features, dtype)
+    if m.momentum != 0.1:
+        fields["metadata"] = {MOMENTUM: m.momentum}
     return b.emit(ops.BatchNorm, x, tensors, **fields)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.modules import home, is_leaf
@@ -162,7 +163,17 @@ def _flat(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _tensors(attributes: dict[str, Any]) -> dict[str, Tensor]:
     found = {name: value for name, value in _flat(attributes).items() if isinstance(value, Tensor)}
-    return {name: value for name, value in found.items() if value.device.type != "meta"}
+    return {name: value for name, value in found.items() if _is_plain(value)}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor can be copied and compared."""
+    return (
+        not is_lazy(tensor)
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and tensor.device.type != "meta"
+    )
 
 
 def _is_symbolic(value: Any) -> bool:

@@ -112,7 +112,7 @@ def train_command(
     from snnir.diffusion.processes import Processes
     from snnir.diffusion.spec import check_inputs, spec_of
     from snnir.diffusion.train import TrainConfig, train
-    from snnir.learning import check_derived
+    from snnir.learning import check_trainable
 
     torch.set_num_threads(1)
     config = TrainConfig(
@@ -130,7 +130,7 @@ def train_command(
     _check_folder(folder, resume)
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
     check_surrogates(graph)
-    check_derived(graph.ops)
+    check_trainable(graph.ops)
     spec = spec_of(graph)
     with progress(f"reading {data}"):
         channels, *size = spec.image if Path(data).is_dir() else (None,)

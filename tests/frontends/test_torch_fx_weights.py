@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import snnir
 from snnir import CompileError, nn
 from snnir.frontends.torch_fx import load_module, to_module_weights
+from snnir.learning import check_trainable
 
 DT = 1e-3
 HERE = Path(__file__).name
@@ -75,3 +77,92 @@ def test_a_shared_tensor_takes_one_value() -> None:
         to_module_weights(graph.with_weights({"fc.weight": one}), model)
     to_module_weights(graph.with_weights({"fc.weight": one, "fc.1.weight": one}), model)
     assert torch.equal(model.fc.weight, torch.ones(3, 3))
+
+
+class Plain(nn.Module):
+    input_shape = (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 3)
+        self.norm = nn.tdBatchNorm1d(3, momentum=0.25)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.fc(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_go_and_come_back(dtype: torch.dtype) -> None:
+    model = Plain().to(dtype)
+    graph = snnir.load(model)
+    assert graph["fc"].weight.dtype == (np.float64 if dtype == torch.float64 else np.float32)
+    np.testing.assert_array_equal(graph["fc"].weight, model.fc.weight.detach().double().numpy())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    to_module_weights(graph, model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    to_module_weights(graph.with_weights({"fc.weight": graph["fc"].weight * 2}), model)
+    assert torch.equal(model.fc.weight, before["fc.weight"] * 2)
+    assert model.fc.weight.dtype == dtype
+
+
+def test_layouts_in_memory_do_not_matter() -> None:
+    for weight in (torch.randn(4, 3).t(), torch.randn(3, 1).expand(3, 4), torch.randint(-3, 3, (3, 4))):
+        model = Plain()
+        model.fc.weight = torch.nn.Parameter(weight, requires_grad=weight.is_floating_point())
+        graph = snnir.load(model)
+        np.testing.assert_array_equal(graph["fc"].weight, weight.numpy())
+        emitted = snnir.compile(graph, target="torch").module()
+        np.testing.assert_array_equal(emitted.fc.weight.detach().numpy(), weight.numpy())
+
+
+@pytest.mark.parametrize(
+    ("weight", "error"),
+    [
+        (torch.full((3, 4), torch.nan), "weight holds nan at index"),
+        (torch.full((3, 4), torch.inf), "weight holds inf at index"),
+        (torch.zeros(3, 4, dtype=torch.complex64), "weight holds complex64, expected numbers"),
+        (torch.zeros(3, 4, device="meta"), "on the device 'meta', which holds no numbers"),
+        (torch.eye(4)[:3].to_sparse(), "holds a sparse_coo tensor"),
+        (torch.zeros(3, 4).to(torch.float8_e4m3fn), "holds float8_e4m3fn"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(weight: torch.Tensor, error: str) -> None:
+    model = Plain()
+    model.fc.weight = torch.nn.Parameter(weight, requires_grad=False)
+    with pytest.raises(CompileError, match=error) as caught:
+        snnir.load(model)
+    assert len(caught.value.violations) == 1
+
+
+def test_a_lazy_layer_is_refused() -> None:
+    with pytest.raises(CompileError, match=r"nn\.LazyLinear has not seen its input yet") as caught:
+        snnir.load(nn.Sequential(torch.nn.LazyLinear(3), nn.LIF(tau=5e-3, dt=1e-3)), input_shape=(4,))
+    assert len(caught.value.violations) == 1
+
+
+def test_statistics_follow_as_they_do_in_the_model_and_come_back() -> None:
+    """They followed by PyTorch's default of .1, whatever the model's momentum."""
+    model, twin = Plain().train(), Plain()
+    emitted = snnir.compile(snnir.load(model), target="torch").module().train()
+    for x in (torch.rand(5, 3, 4), torch.rand(5, 3, 4) * 2):
+        torch.testing.assert_close(emitted(x), model(x))
+    torch.testing.assert_close(emitted.norm.var, model.norm.running_var)
+    to_module_weights(snnir.load(twin).with_weights(emitted.state_dict()), twin)
+    torch.testing.assert_close(twin.norm.running_mean, model.norm.running_mean)
+    torch.testing.assert_close(twin.norm.running_var, model.norm.running_var)
+
+
+def test_statistics_over_all_batches_are_for_inference() -> None:
+    model = Plain()
+    model.norm.momentum = None
+    graph = snnir.load(model.eval())
+    emitted = snnir.compile(graph, target="torch").module()
+    x = torch.rand(5, 3, 4)
+    torch.testing.assert_close(emitted.eval()(x), model(x))
+    with pytest.raises(ValueError, match="averages over all batches"):
+        emitted.train()(x)
+    with pytest.raises(CompileError, match=r"\[learned-statistics\] norm: averages"):
+        check_trainable(graph.ops)
+    with pytest.raises(CompileError, match=r"\[learned-nothing\]"):
+        check_trainable(snnir.load(Plain().requires_grad_(False)).ops)
