@@ -245,6 +245,9 @@ class Graph:
 
     def _op_faults(self) -> Iterator[Violation]:
         for name, op in self.ops.items():
+            if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
+                what = "its name holds half a character (a lone surrogate), which no file holds"
+                yield Violation("op-name", what, where=ascii(name), loc=str(op.loc or ""))
             if op.__dict__.get("_sound"):
                 continue
             messages = list(op.verify())

@@ -82,6 +82,11 @@ def test_every_fault_is_named_at_once() -> None:
     assert len(caught.value.violations) == 6
 
 
+def test_a_name_of_half_a_character_is_refused() -> None:
+    graph = chain(ops.Input(shape=(3,)), ("lif \ud83d", lif(3)), ("\N{ROBOT FACE}", ops.Output()))
+    assert [(v.rule, v.where) for v in graph.violations()] == [("op-name", r"'lif \ud83d'")]
+
+
 def test_shape_faults_name_both_sides() -> None:
     graph = chain(ops.Input(shape=(3,)), linear(4, 5), ops.Output())
     assert "takes [5], but [3] arrives" in str(next(iter(graph.violations())))

@@ -79,6 +79,13 @@ def has_input(graph: Graph) -> Iterator[Violation]:
         yield Violation("onnx-input", "has no input, so nothing says how many steps to run", expected="an Input")
 
 
+def named_ops(graph: Graph) -> Iterator[Violation]:
+    """Values have their op's name, and '' stands for a value that is not there."""
+    if "" in graph:
+        what = f"the name of a {graph[''].kind} is empty"
+        yield Violation("onnx-name", what, loc=str(graph[""].loc or ""), expected="at least one character")
+
+
 TARGET = Target(
     name="onnx",
     title="ONNX",
@@ -96,6 +103,7 @@ TARGET = Target(
         whole_delays,
         steady_cycles,
         has_input,
+        named_ops,
     ),
     package="onnxruntime",
     extra="onnx",

@@ -229,6 +229,11 @@ def test_refusals_come_all_at_once() -> None:
     assert [v.rule for v in ONNX.target.check(unknown)] == ["onnx-decay", "time-step"]
 
 
+def test_an_empty_name_is_refused() -> None:
+    graph = chain(ops.Input(shape=(3,)), ("", LIF), ops.Output(), semantics=DT)
+    assert [(v.rule, v.what) for v in ONNX.target.check(graph)] == [("onnx-name", "the name of a LIF is empty")]
+
+
 def test_weights_beyond_float32_are_refused_unless_the_network_means_float64() -> None:
     large = ops.Linear(weight=np.full((2, 2), 1e39))
     graph = chain(ops.Input(shape=(2,)), large, ops.Output(), semantics=DT)
