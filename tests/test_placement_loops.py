@@ -194,3 +194,34 @@ def test_a_loop_on_both_sides_keeps_its_steps() -> None:
     graph = Graph(ops, (*(Edge(*p) for p in pairs), Edge("a", "y")), meaning)
     with pytest.raises(CompileError, match="Repeat changes what a step is, in a loop that lies on both sides"):
         cut(graph, sides_of(graph, {"a"}))
+
+
+def test_weights_that_read_what_comes_late_are_behind_the_loop_too() -> None:
+    """Their copy behind the loop reads what waits in it."""
+    n, rng = SIZE, np.random.default_rng(0)
+    ops = {
+        "x": Input(shape=(n,)),
+        "w": Affine(weight=rng.normal(0, 4, (n, n)), bias=np.zeros(n)),
+        "a": lif(),
+        "norm": LayerNorm(weight=np.ones(n), bias=np.zeros(n)),
+        "gate": Threshold(threshold=np.full(n, 0.4)),
+        "late": Delay(delay=np.full(n, 4e-3)),
+        "b": lif(),
+        "y": Output(),
+    }
+    around = [("w", "a"), ("a", "norm"), ("norm", "gate"), ("gate", "late"), ("late", "w")]
+    pairs = [("x", "w"), *around, ("w", "b"), ("b", "y")]
+    graph = Graph(ops, tuple(Edge(*p) for p in pairs), NIR_SEMANTICS.with_(dt=1e-3, start="zero")).verify()
+    placement = partition(graph, "lava")
+    behind = placement.parts[-2]
+    assert (behind.side, behind.graph.inputs) == ("chip", ("late.before", "x"))
+    assert {c.source for c in placement.crossings} == {"x", "late", "a", "norm", "gate", "b"}
+    x = inputs_for(graph, T=30, values="spikes")
+    assert np.array_equal(run(placement, x)["y"], snnir.interpret(graph, x))
+    prompt = Graph(
+        {name: op for name, op in ops.items() if name != "late"},
+        tuple(Edge(*p) for p in [*(p for p in pairs if "late" not in p), ("gate", "w")]),
+        graph.semantics,
+    )
+    with pytest.raises(CompileError, match="comes back after 1 step; on lava and a host that takes 3 steps"):
+        partition(prompt, "lava", place={"a": "chip", "norm": "host"})

@@ -32,10 +32,13 @@ def crossings_of(
 
 
 def _read(part: Part, steps: Sequence[Part | Encode | Loop], name: str | None = None) -> Iterator[str]:
-    """The ops whose values a part takes, or that of one of its inputs; what comes a step late is that op's, too."""
-    loop = next((step for step in steps if isinstance(step, Loop) and part in step.parts), None)
+    """The ops whose values a part takes, or that of one of its inputs; what comes a step late is that op's, too.
+
+    A part behind a loop may read what comes late there: it has copies of weights that do.
+    """
+    loops = [step for step in steps if isinstance(step, Loop)]
     for own in part.graph.inputs if name is None else (name,):
-        yield loop.means(own) if loop else own
+        yield next((loop.means(own) for loop in loops if loop.means(own) != own), own)
 
 
 def faults_of(

@@ -55,7 +55,7 @@ class Reasons:
 
     def _place(self, name: str, sides: Mapping[str, Side]) -> Place:
         side = sides.get(name, "host")
-        if name in self.forced and side in ("chip", "host"):
+        if name in sides and side == self.forced.get(name):
             return Place(side, "as you say")
         if name in self.barred:
             return Place(side, self.barred[name])
