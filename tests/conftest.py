@@ -36,8 +36,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Random numbers of a test, and of fixtures that are made for it, do not depend on the tests before it."""
     random.seed(0)
     np.random.seed(0)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(TORCH_SEED)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(TORCH_SEED)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
