@@ -18,7 +18,7 @@ import torch
 
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
-from snnir.errors import UsageError
+from snnir.errors import UsageError, there_are
 from snnir.models.fsddim_nano import NanoNet
 from snnir.models.fsddim_nano import build as nano
 from snnir.models.loading import load_weights, shipped
@@ -324,7 +324,7 @@ def build(
     known = [field.name for field in fields(Config)]
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise UsageError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
+        raise UsageError(f"no option {', '.join(unknown)}{there_are(unknown, known)}")
     config = replace(PRESETS[preset], **options)
     few = [name for name in ("levels", "steps", "blocks", "fold") if getattr(config, name) < 1]
     if few:

@@ -21,7 +21,7 @@ import torch
 
 from snnir import nn
 from snnir.diffusion.spec import DiffusionSpec
-from snnir.errors import UsageError
+from snnir.errors import UsageError, there_are
 from snnir.models.loading import load_weights, shipped
 from snnir.models.sdit_blocks import Block, Shape
 from snnir.models.sdit_spiking import LabelledSpikingSDiT, PlainSpikingSDiT, SpikingSDiT
@@ -236,7 +236,7 @@ def build(
         for what, value, there in (("preset", preset, PRESETS), ("variant", variant, VARIANTS))
         if value not in there
     ]
-    faults += [f"no option {', '.join(unknown)}; there are {', '.join(known)}"] if unknown else []
+    faults += [f"no option {', '.join(unknown)}{there_are(unknown, known)}"] if unknown else []
     path = None if faults else shipped(f"sdit-{preset}" if variant == "published" else f"sdit-{preset}-{variant}")
     if weights == "default":
         weights = "shipped" if path is not None and not options else "none"

@@ -89,6 +89,16 @@ class MissingPackageError(SnnirError):
         super().__init__(f"{why} needs the package {package!r}: {install_command(extra)}")
 
 
+def there_are(names: Iterable[str], known: Iterable[str]) -> str:
+    """What a message about unknown names ends with: the names that were likely meant, and those that exist."""
+    from difflib import get_close_matches
+
+    known = list(known)
+    meant = list(dict.fromkeys(near for name in names for near in get_close_matches(name, known, n=1)))
+    asked = f" (did you mean {', '.join(meant)}?)" if meant else ""
+    return f"{asked}; there are {', '.join(known)}"
+
+
 def fail(rule: str, what: str, **fields: str) -> CompileError:
     """A `CompileError` with a single violation, ready to be raised."""
     return CompileError([Violation(rule, what, **fields)], title="error")

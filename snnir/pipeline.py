@@ -13,7 +13,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from snnir.errors import CompileError, UsageError
+from snnir.errors import CompileError, UsageError, there_are
 from snnir.graph import Graph
 from snnir.ops import Array
 
@@ -161,7 +161,7 @@ def pass_class(name: str) -> type[Pass]:
         UsageError: no pass has that name.
     """
     if name not in PASSES:
-        raise UsageError(f"no pass {name!r}; there are {', '.join(PASSES)}")
+        raise UsageError(f"no pass {name!r}{there_are([name], PASSES)}")
     module, _, attribute = PASSES[name].partition(":")
     return getattr(import_module(module), attribute)
 

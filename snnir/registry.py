@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from snnir.errors import UsageError
+from snnir.errors import UsageError, there_are
 
 if TYPE_CHECKING:
     from snnir.graph import Graph
@@ -61,7 +61,7 @@ def backend(name: str) -> Backend:
     foreign = _foreign("snnir.backends")
     if name in foreign:
         return foreign[name].load()
-    raise UsageError(f"no target {name!r}; there are {', '.join(backend_names())}")
+    raise UsageError(f"no target {name!r}{there_are([name], backend_names())}")
 
 
 def environment(name: str) -> Environment | None:

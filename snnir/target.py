@@ -126,6 +126,7 @@ class Target:
         package: import name of the package that runs it; None when snnir runs it itself.
         extra: the extra of snnir that installs the package.
         limits: numbers worth printing (`snnir targets`), name -> value with unit.
+        options: what its backend takes beyond what every target takes, name -> what it does, and its default.
         ports: what a chip and a host can exchange; None for what is no chip.
     """
 
@@ -138,6 +139,7 @@ class Target:
     package: str | None = None
     extra: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     ports: Ports | None = None
 
     def check(self, graph: Graph) -> list[Violation]:

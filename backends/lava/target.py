@@ -37,6 +37,16 @@ LIMITS = {
     "parts of a population with different time constants": str(MOST_PARTS),
 }
 
+OPTIONS = {
+    "input_bits": "bits of the integers that numbers become, 2 to 24, sign included; default 12, into Conv 10",
+    "input_range": "largest magnitude of numbers that go in; default what was recorded",
+    "threshold": "units of weight that a threshold is, for all populations; default what suits each best",
+    "weight_bits": "16 by a coarse and a fine connection per matrix, 9 by one per sign, 8 by one; default 16",
+    "period": "steps of a call, after which every neuron is reset, so that calls may follow one another at once",
+    "conv": "'conv' for Lava's Conv wherever there is a convolution, 'matrix' for matrices alone, 'auto' (default)",
+    "netx": "true: write network.net too, for lava-dl's netx: chains without biases, weights of 8 bits; default false",
+}
+
 TARGET = Target(
     name="lava",
     title="Lava 0.10 (Loihi's arithmetic)",
@@ -46,6 +56,7 @@ TARGET = Target(
     rules=RULES,
     extra="lava",
     limits=LIMITS,
+    options=OPTIONS,
     ports=Ports(
         most=None,
         membranes=True,

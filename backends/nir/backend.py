@@ -105,7 +105,7 @@ class NirBackend:
 
         unknown = sorted(set(options) - {"allow", "calibrate"})
         if unknown:
-            raise UsageError(f"target nir has no option {', '.join(unknown)}")
+            raise UsageError(f"target nir has no option {', '.join(unknown)}; it takes none")
         check(graph)
         return NirArtifact(graph)
 

@@ -40,7 +40,7 @@ class OnnxBackend:
         """
         unknown = sorted(set(options) - {"allow", "calibrate"})
         if unknown:
-            raise UsageError(f"target onnx has no option {', '.join(unknown)}")
+            raise UsageError(f"target onnx has no option {', '.join(unknown)}; it takes none")
         onnx()
         return OnnxArtifact(graph)
 

@@ -16,7 +16,7 @@ def onnx() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    found = _imported("onnx", "writing a network as ONNX")
+    found = _imported("onnx", "reading or writing ONNX")
     for part in ("checker", "helper", "numpy_helper", "shape_inference"):
         import_module(f"onnx.{part}")
     return found

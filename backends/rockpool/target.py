@@ -40,6 +40,7 @@ def _target() -> Target:
         semantics=ROCKPOOL_SEMANTICS,
         adapts=ADAPTS | {"spikes_per_step"},
         rules=(*family.rules, several_spikes),
+        options={"bitshift": "true: LIFBitshiftTorch, whose decays are 1 - 2^-dash as on Xylo; default false"},
         limits={"spikes per step": "the network's", "states": "float32 or float64"},
     )
 

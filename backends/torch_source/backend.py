@@ -43,7 +43,9 @@ class TorchBackend:
         """
         unknown = sorted(set(options) - {"allow", "calibrate"})
         if unknown:
-            raise UsageError(f"{self.target.name} has no option {', '.join(unknown)}")
+            there = ", ".join(self.target.options)
+            takes = f"its options: {there}" if there else "it takes none"
+            raise UsageError(f"{self.target.name} has no option {', '.join(unknown)}; {takes}")
         return TorchArtifact(graph, self.target, self.dialect, write(graph, self.dialect))
 
 

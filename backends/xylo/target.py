@@ -53,6 +53,9 @@ def target_of(chip: Chip) -> Target:
         rules=tuple(bind(rule, chip) for rule in (*ROOM, *MEANING)),
         extra="xylo",
         limits=limits,
+        options={
+            "choose_dt": "seconds of the chip's step, or true for what suits its decays best; default the network's"
+        },
         ports=Ports(
             most=MAX_EVENTS,
             membranes=False,

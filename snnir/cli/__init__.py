@@ -37,6 +37,12 @@ def cli() -> None:
 
     SRC is a model.py[:name], a .nir or .onnx file, or the folder of an artifact. Exit status: 0 fine, 1 something was
     found, 2 wrong usage, 3 a target's package is missing.
+
+    \b
+    Examples:
+      snnir compile model.py --target norse,xylo-audio3 -o out
+      snnir validate model.py --targets torch,norse,xylo-audio3
+      snnir COMMAND --help
     """
 
 

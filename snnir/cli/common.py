@@ -126,6 +126,7 @@ def targets_option(*names: str, text: str, required: bool = True) -> Callable[[D
 
 
 def _targets(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from snnir.errors import there_are
     from snnir.registry import backend_names
 
     names = tuple(dict.fromkeys(name.strip() for item in value for name in item.split(",") if name.strip()))
@@ -135,7 +136,7 @@ def _targets(context: click.Context, parameter: click.Parameter, value: tuple[st
     unknown = [name for name in names if name not in there]
     if unknown or not names:
         said = f"no target {', '.join(unknown)}" if unknown else "no target is named"
-        raise click.BadParameter(f"{said}; there are {', '.join(there)}", context, parameter)
+        raise click.BadParameter(said + there_are(unknown, there), context, parameter)
     return names
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
 
 
+OPTION_HELP = "Option of a target, or of one of several; `snnir targets NAME` lists those of a target."
+
+
 @click.command("compile")
 @source_argument
 @targets_option("-t", "--target", text="Targets to compile for (`snnir targets` lists them).")
@@ -66,7 +69,7 @@ SHOWN_NOTES = 6  # of a pass, per kind; JSON has them all
     type=click.Choice(["approximate"]),
     help="Let a target run what it cannot run exactly; the report says how far off it is.",
 )
-@click.option("-O", "--option", "options", multiple=True, metavar="[TARGET:]KEY=VALUE", help="Option of a target.")
+@click.option("-O", "--option", "options", multiple=True, metavar="[TARGET:]KEY=VALUE", help=OPTION_HELP)
 @source_option
 @click.option("--force", is_flag=True, help="Replace DIR where snnir has written it.")
 @format_option
@@ -95,6 +98,12 @@ def compile_command(
 
     All or nothing: where one target cannot take the network, nothing is written, and everything that stands in the way
     on every target is shown at once.
+
+    \b
+    Examples:
+      snnir compile model.py -t norse,snntorch,nir -o out
+      snnir compile net.nir --dt 1e-3 -t xylo-audio3 --calibrate x.npz -o chip
+      snnir compile model.py -t lava -O conv=matrix -o out
     """
     from snnir.compiler import prepare, save_all
     from snnir.errors import CompileError

@@ -16,7 +16,11 @@ _MARKS = {"exact": "exact", "quantised": "quantised", "refused": "refused", "cra
 _STYLES = {"exact": "green", "quantised": "cyan", "refused": "yellow", "crashed": "bold red", "wrong": "bold red"}
 
 
-@click.command("conformance", context_settings=HELP_NAMES)
+@click.command(
+    "conformance",
+    context_settings=HELP_NAMES,
+    short_help="Judge targets or other libraries by graphs with known results.",
+)
 @click.argument("adapters", metavar="[ADAPTER]...", nargs=-1)
 @targets_option("-t", "--target", "--targets", text="Targets of snnir to judge.", required=False)
 @click.option("--case", "patterns", multiple=True, metavar="NAME", help="Only cases of this name or pattern ('conv*').")
@@ -55,6 +59,11 @@ def conformance_command(
     docs/conformance.md describes it, and the suite's files.
 
     Exit status 1 when some case is wrong without a word or crashes; a refusal is no fault.
+
+    \b
+    Examples:
+      snnir conformance -t torch,norse
+      snnir conformance my_package.adapter:run --group core
     """
     from snnir.conformance import cases
     from snnir.conformance import export as export_files

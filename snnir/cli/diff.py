@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST = 20  # lines of one heading in the text; the JSON has all
 
 
-@click.command("diff")
+@click.command("diff", short_help="Compare two networks: structure, numbers, meaning of a step.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @dt_option
@@ -33,6 +33,10 @@ def diff_command(a: str, b: str, dt: float | None, source_options: dict[str, Any
     here: where it does not say its time step, that is compared as not said.
 
     Exit status 0 when both compute the same (names aside), 1 when not.
+
+    \b
+    Example:
+      snnir diff before.nir after.nir
     """
     from snnir.diff import compare
 

@@ -20,7 +20,7 @@ MOST_NODES = 8  # of one rule in the text; the JSON has all
 COLOURS = {"fault": "bold red", "risk": "yellow", "note": "cyan"}
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Find every fault of a NIR file at once; repair it.")
 @click.argument("file", metavar="FILE.nir", type=click.Path())
 @click.option("--fix", is_flag=True, help="Write a repaired file to -o: what has one answer only is set right.")
 @click.option("-o", "--output", metavar="NEW.nir", type=click.Path(), help="The repaired file; it must not exist.")
@@ -33,6 +33,11 @@ def doctor_command(file: str, fix: bool, output: str | None, output_format: str)
     The file itself is never changed.
 
     Exit status 1 when there is a fault (with --fix: when one is left).
+
+    \b
+    Examples:
+      snnir doctor net.nir
+      snnir doctor net.nir --fix -o repaired.nir
     """
     if fix != (output is not None):
         raise click.UsageError("--fix and -o NEW.nir belong together")

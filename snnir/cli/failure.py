@@ -22,6 +22,7 @@ def explain(error: Exception, state: State) -> int:
     if isinstance(error, BrokenPipeError):
         _discard_output()  # whoever read us has read enough
         return 0
+    error = _without_package(error)
     status = status_of(error)
     try:
         if state.debug:
@@ -35,6 +36,20 @@ def explain(error: Exception, state: State) -> int:
     except OSError:
         _discard_output()
     return status
+
+
+def _without_package(error: Exception) -> Exception:
+    """An import that failed for want of a package that an extra of snnir installs says so; others stay as they are."""
+    if not isinstance(error, ModuleNotFoundError):
+        return error
+    from snnir.frontends.model_file import EXTRAS
+
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return error
+    missing = MissingPackageError(package, EXTRAS[package], "what was asked for")
+    missing.__cause__ = error
+    return missing
 
 
 def status_of(error: Exception) -> int:

@@ -36,6 +36,7 @@ def importers_option(command: Any) -> Any:
 def _names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         return ()
+    from snnir.errors import there_are
     from snnir.importers import importer_names
 
     there = importer_names()
@@ -45,7 +46,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: tuple[str,
     unknown = [name for name in names if name not in there]
     if unknown or not names:
         said = f"no importer {', '.join(unknown)}" if unknown else "no importer is named"
-        raise click.BadParameter(f"{said}; there are {', '.join(there)}, all", context, parameter)
+        raise click.BadParameter(said + there_are(unknown, (*there, "all")), context, parameter)
     return names
 
 

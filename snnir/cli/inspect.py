@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 def _target(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
+    from snnir.errors import there_are
     from snnir.registry import backend_names
 
     if value not in backend_names():
-        raise click.BadParameter(f"no target {value}; there are {', '.join(backend_names())}", context, parameter)
+        raise click.BadParameter(f"no target {value}{there_are([value], backend_names())}", context, parameter)
     return value
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show ops, shapes, parameters, synapses, memory, energy.")
 @source_argument
 @npz_option("--input", "Recorded input: count the synaptic operations that it causes, instead of their bound.")
 @passes_option("Passes to run first.")
@@ -72,6 +73,11 @@ def inspect_command(
 
     --energy runs the network, on --input or on made-up input (a denoising network samples images), and gives per
     inference, and per image, what every op takes: docs/energy.md.
+
+    \b
+    Examples:
+      snnir inspect net.nir --dt 1e-3
+      snnir inspect model.py --energy -t xylo-audio3
     """
     from snnir.activity import measure
     from snnir.cost import cost

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @format_option
 @debug_option
 def passes_command(name: str | None, output_format: str) -> int:
-    """List the passes, or explain the pass NAME."""
+    """List the passes, or explain the pass NAME.
+
+    \b
+    Example:
+      snnir passes fuse-linear
+    """
     from snnir.cli.show import cells, console, print_json, table
     from snnir.pipeline import PASSES, pass_class
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TORCH_TARGETS = ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpool")
 
 
-@click.command("sample")
+@click.command("sample", short_help="Draw images with a denoising network.")
 @source_argument
 @click.option(
     "-t",
@@ -94,6 +94,11 @@ def sample_command(
     """Draw images with SRC, a denoising network: noise through DDIM steps in the space of currents.
 
     A network that learns the variance of its steps is sampled ancestrally: every step adds noise to the decoded image.
+
+    \b
+    Examples:
+      snnir sample model.py --weights run/weights.safetensors -n 64 -o grid.png
+      snnir sample model.py --label 7 --target lava -n 16 -o images.npz
     """
     import time
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PLACE = 40  # characters of a source location in a table; its end tells most
 FILE_WIDTH = 120  # of tables that go into a file or a pipe
 FILE_HEIGHT = 25  # nothing is cut to it
+TALLEST = 5  # lines of a row in a table of violations; longer texts are read more easily as a list
 
 
 def console(stderr: bool = False) -> Console:
@@ -79,7 +80,7 @@ def print_violations(title: str, found: Sequence[tuple[str, Violation]]) -> None
     with_target = any(target for target, _ in found)
     rows = [_row(target if with_target else None, violation) for target, violation in found]
     widths = _widths(rows, out.width)
-    if widths is None or len(found) == 1:
+    if widths is None or len(found) == 1 or _height(rows, widths) > TALLEST:
         for target, violation in found:
             out.print(_listed(title, target, violation, out.width))
         return
@@ -124,6 +125,17 @@ def _widths(rows: Sequence[Sequence[Text]], width: int) -> list[int] | None:
             more = min(spare, max(0, natural[-3:][k] - texts[k]))
             texts[k], spare = texts[k] + more, spare - more
     return [*names, place, *texts]
+
+
+def _height(rows: Sequence[Sequence[Text]], widths: Sequence[int]) -> int:
+    """Lines of the tallest row."""
+    from textwrap import wrap
+
+    return max(
+        sum(max(1, len(wrap(line, width))) for line in cell.plain.split("\n"))
+        for row in rows
+        for cell, width in zip(row, widths, strict=True)
+    )
 
 
 def _listed(title: str, target: str, violation: Violation, width: int) -> Text:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from snnir.target import Rule, Target
 
 
-@click.command("targets")
+@click.command("targets", short_help="List the targets, or show all about target T.")
 @click.argument("name", metavar="[T]", required=False)
 @click.option(
     "--setup",
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 @format_option
 @debug_option
 def targets_command(name: str | None, folder: str | None, python: str | None, output_format: str) -> int:
-    """List the targets, or show the ops, semantics, limits and design rules of target T."""
+    """List the targets, or all about target T: ops, semantics, options, limits, design rules.
+
+    \b
+    Examples:
+      snnir targets xylo-audio3
+      snnir targets lava --setup
+    """
     from snnir.cli.show import print_json
     from snnir.registry import backend, backend_names
 
@@ -78,6 +84,7 @@ def _describe(target: Target) -> dict[str, Any]:
         "semantics": target.semantics.to_json(),
         "adapts": sorted(target.adapts),
         "limits": dict(target.limits),
+        "options": [{"name": option, "doc": doc} for option, doc in target.options.items()],
         "rules": [{"name": _rule_name(rule), "doc": _first_line(rule)} for rule in target.rules],
     }
 
@@ -103,11 +110,13 @@ _SHOWN = {
     "gain": "gain",
     "comparison": "spike",
     "reset": "reset",
-    "spikes_per_step": "most spikes",
+    "spikes_per_step": "spikes",
     "latency_neuron": "latency",
     "start": "start",
     "number_format": "numbers",
 }
+NARROW = 100  # columns that all of these take
+_LEFT_OUT = ("start", "number_format")
 
 
 def _frameworks() -> list[dict[str, Any]]:
@@ -133,15 +142,18 @@ def _print_frameworks() -> None:
 
     from snnir.cli.show import cells, console, table
 
-    listing = table("a step in", *_SHOWN.values())
-    for record in _frameworks():
-        values = [record["semantics"][field] for field in _SHOWN]
-        listing.add_row(
-            *cells(f"{record['title']} {record['version']}", *("any number" if v is None else v for v in values))
-        )
     out = console()
+    narrow = out.width < NARROW
+    shown = {field: title for field, title in _SHOWN.items() if not (narrow and field in _LEFT_OUT)}
+    listing = table("a step in", *shown.values())
+    listing.columns[1 + list(shown).index("reset")].no_wrap = True  # names wrap before this does
+    for record in _frameworks():
+        values = [record["semantics"][field] for field in shown]
+        listing.add_row(*cells(f"{record['title']} {record['version']}", *("any" if v is None else v for v in values)))
     out.print(Text("\nWhat a step means in each simulator, by default (snnir.semantics_of gives it as data):"))
     out.print(listing)
+    if narrow:
+        out.print(Text(f"not shown for want of room: {', '.join(_SHOWN[field] for field in _LEFT_OUT)}"))
 
 
 def _print_list(found: list[Target]) -> None:
@@ -168,7 +180,8 @@ def _print_list(found: list[Target]) -> None:
         out.print(Text(f"  {command}", style="yellow"), soft_wrap=True)  # a command to copy stays in one line
 
 
-_OTHERWISE = {True: "is followed, converted, or judged by a design rule", False: "is refused"}
+FOLLOWED = "followed, converted, or judged by a design rule"
+NAME_WIDTH = 34  # of limits; longer names wrap
 
 
 def _print_one(data: dict[str, Any]) -> None:
@@ -187,18 +200,24 @@ def _print_one(data: dict[str, Any]) -> None:
         out.print(Text(data["environment"]["says"]))
     out.print(Text())
     out.print(Text(f"ops, after the target's own passes: {', '.join(data['ops'])}\n"))
-    listing = table("in a step", "it does", "a network that means otherwise")
-    for field, value in data["semantics"].items():
-        if field != "dt":
-            shown = {None: "-", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else value
-            listing.add_row(*cells(field, shown, _OTHERWISE[field in data["adapts"]]))
+    fields = {field: value for field, value in data["semantics"].items() if field != "dt"}
+    refuses = any(field not in data["adapts"] for field in fields)
+    listing = table("in a step", "it does", *(("a network that means otherwise",) if refuses else ()))
+    for field, value in fields.items():
+        shown = {None: "-", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else value
+        otherwise = FOLLOWED if field in data["adapts"] else "refused"
+        listing.add_row(*cells(field, shown, *((otherwise,) if refuses else ())))
     out.print(listing)
+    if not refuses:
+        out.print(Text(f"\na network that means otherwise is {FOLLOWED}"))
     for title, rows in (
+        ("option (-O NAME=VALUE)", [(option["name"], option["doc"]) for option in data["options"]]),
         ("limit", list(data["limits"].items())),
         ("design rule", [(rule["name"], rule["doc"]) for rule in data["rules"]]),
     ):
         if rows:
             listing = table(title, "")
+            listing.columns[0].max_width = NAME_WIDTH
             for row in rows:
                 listing.add_row(*cells(*row))
             out.print(Text())

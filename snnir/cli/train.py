@@ -20,6 +20,7 @@ from snnir.cli.common import (
 )
 from snnir.cli.sample import TORCH_TARGETS
 from snnir.cli.weights import graph_with, source_options_with, weights_option
+from snnir.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from snnir.diffusion.train import Progress, TrainConfig
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Report = Callable[[Progress], None]
 
 
-@click.command("train")
+@click.command("train", short_help="Train a denoising network on the module of a target.")
 @source_argument
 @click.option("-t", "--target", type=click.Choice(TORCH_TARGETS), default="torch", show_default=True)
 @click.option(
@@ -96,10 +97,19 @@ def train_command(
 
     DIR gets checkpoint.safetensors (replaced whole, every few steps), log.csv with its plot log.svg, and at the end
     weights.safetensors, which `--weights` of train and sample takes. Several processes train together when a launcher
-    starts them: torchrun --nproc-per-node 2 -m snnir train ..., or
-    accelerate launch --cpu --num_processes 2 -m snnir train ...
+    starts them.
+
+    \b
+    Examples:
+      snnir train model.py --data digits --images 20000 -o run
+      snnir train model.py --data digits --images 20000 -o run --resume
+      torchrun --nproc-per-node 2 -m snnir train model.py --data ./pictures -o run
+      accelerate launch --cpu --num_processes 2 -m snnir train model.py ... -o run
     """
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("torch", "diffusion", "snnir train") from error
 
     from snnir.backends.torch_source.neurons import check_surrogates
     from snnir.cli.show import print_json

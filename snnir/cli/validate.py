@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from snnir.validation import IntegerCauses, Report
 
 
-@click.command("validate")
+@click.command("validate", short_help="Is it the same network on every target, spike by spike?")
 @source_argument
 @targets_option("-t", "--targets", "--target", text="Targets to compare with the reference.", required=False)
 @importers_option
@@ -64,6 +64,11 @@ def validate_command(
     Made-up input is what SRC says its inputs look like (metadata "inputs"), else random spikes.
 
     Exit status 1 when some target is not the network that it promises to be.
+
+    \b
+    Examples:
+      snnir validate model.py -t torch,norse,xylo-audio3 -o report.html
+      snnir validate net.nir --dt 1e-4 --against-importer norse
     """
     if not targets and not importers:
         raise click.UsageError("name what to compare: -t TARGET, --against-importer FRAMEWORK, or both")

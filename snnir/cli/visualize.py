@@ -34,7 +34,7 @@ SUFFIXES = {
 }
 
 
-@click.command("visualize")
+@click.command("visualize", short_help="Draw SRC as SVG, HTML, DOT or Mermaid.")
 @source_argument
 @click.option("-o", "--output", metavar="FILE", help="Where to; the suffix says the form: .svg, .html, .dot or .mmd.")
 @click.option(
@@ -85,6 +85,12 @@ def visualize_command(
 
     The HTML is one file that opens offline: modules open and close, a click shows all about an op and lights its twins
     on the other side.
+
+    \b
+    Examples:
+      snnir visualize model.py -o net.html
+      snnir visualize model.py --against fused -o fused.svg
+      snnir visualize model.py --target lava --host onnx -o placement.html
     """
     from snnir.draw import to_dot, to_html, to_mermaid, to_svg
 

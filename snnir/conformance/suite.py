@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snnir.errors import UsageError, fail
+from snnir.errors import UsageError, fail, there_are
 from snnir.ops import Array
 from snnir.semantics import NIR_SEMANTICS, Semantics
 
@@ -110,7 +110,7 @@ def cases(patterns: Sequence[str] = (), group: str | None = None) -> tuple[Case,
     every = _all()
     unfit = [p for p in patterns if not any(fnmatchcase(case.name, p) for case in every)]
     if unfit:
-        raise UsageError(f"no case {', '.join(unfit)}; there are {', '.join(case.name for case in every)}")
+        raise UsageError(f"no case {', '.join(unfit)}{there_are(unfit, (case.name for case in every))}")
     return tuple(
         case
         for case in every

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from snnir.errors import MissingPackageError, UsageError
+from snnir.errors import MissingPackageError, UsageError, there_are
 
 
 @dataclass(frozen=True)
@@ -106,5 +106,5 @@ def importer(name: str) -> Importer:
         UsageError: no importer of that name is known.
     """
     if name not in IMPORTERS:
-        raise UsageError(f"no importer {name!r}; there are {', '.join(IMPORTERS)}")
+        raise UsageError(f"no importer {name!r}{there_are([name], IMPORTERS)}")
     return IMPORTERS[name]
