@@ -223,7 +223,7 @@ def compile(
         host: 'torch' or 'onnx': cuts the network; what the target, a chip, cannot run goes there (`snnir.partition`).
         place: with a host: op name or pattern -> 'chip' or 'host'.
         chips: how many chips of the target there are at most, or 'auto' for as many as the network needs
-            (`snnir.placement.chips`); default one.
+            (`snnir.placement.chips`); default one. With a host: for each part on the chip.
         passes: a pipeline to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.
         dt, semantics: as for `load`.
         calibrate: recorded input, (T, B, *shape) or a dict by input name; quantising targets measure with it, and
@@ -253,10 +253,8 @@ def compile(
         allow=allow,
         hook=hook,
     )
-    if host is not None and chips is not None:
-        raise UsageError("chips and a host do not go together: spread the network over chips, or share it with a host")
     if host is not None:
-        return prepared.partition(target, host, place, **options)
+        return prepared.partition(target, host, place, 1 if chips is None else chips, **options)
     if place:
         raise UsageError("place says what goes on the chip and what on the host, so it needs a host")
     if chips is not None:
@@ -307,7 +305,12 @@ class Prepared:
         return CompileResult(target, self.source, lowered, artifact, report)
 
     def partition(
-        self, target: str, host: str, place: Mapping[str, Any] | None = None, **options: Any
+        self,
+        target: str,
+        host: str,
+        place: Mapping[str, Any] | None = None,
+        chips: int | str = 1,
+        **options: Any,
     ) -> CompileResult:
         """The same for a chip and a host that share the network: every part an artifact, and a script for all."""
         from snnir.pipeline import pipeline_text
@@ -317,9 +320,10 @@ class Prepared:
         from snnir.placement.integers import Integers
 
         shown = self.calibrate if self.calibrate is not None else example(self.graph)
-        integers = Integers(shown, self.allow, options, {"verify_passes": self.verify_passes})
+        recorded = self.calibrate is not None
+        integers = Integers(shown, self.allow, options, {"verify_passes": self.verify_passes}, recorded=recorded)
         try:
-            placement, _ = placed(self.graph, target, host, place=place, integers=integers)
+            placement, _ = placed(self.graph, target, host, place=place, chips=chips, integers=integers)
         finally:
             integers.replay(self.hook)
         artifact = compiled(placement, shown, made=integers)

@@ -337,11 +337,9 @@ def places_of(place: tuple[str, ...], host: str | None) -> dict[str, Any]:
     return found
 
 
-def check_chips(chips: str | None, host: str | None) -> None:
-    """Makes sure that --chips is a number or 'auto', and stands alone."""
+def check_chips(chips: str | None) -> None:
+    """Makes sure that --chips is a number or 'auto'."""
     if chips is None:
         return
-    if host is not None:
-        raise click.UsageError("--chips and --host do not go together: spread the network over chips, or share it")
     if chips != "auto" and not (chips.isascii() and chips.isdigit() and int(chips) > 0):
         raise click.BadParameter(f"{chips!r}, expected 'auto' or a number from 1 on", param_hint="--chips")

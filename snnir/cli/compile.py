@@ -54,7 +54,8 @@ OPTION_HELP = "Option of a target, or of one of several; `snnir targets NAME` li
 @click.option(
     "--chips",
     metavar="auto|N",
-    help="Spread the network over several chips of the target, N at most; one if that holds it (docs/placement.md).",
+    help="Spread the network, with --host each of its chip parts, over several chips of the target, N at most; one if "
+    "that holds it (docs/placement.md).",
 )
 @click.option("--dump-placement", is_flag=True, help="With --host or --chips: print what went where, and why.")
 @passes_option("Passes to run before the target's own, e.g. 'fold-batch-norm,fuse-linear{max_growth=4}'.")
@@ -110,7 +111,7 @@ def compile_command(
 
     _check_output(output, force)
     places = places_of(place, host)
-    check_chips(chips, host)
+    check_chips(chips)
     if dump_placement and host is None and chips is None:
         raise click.UsageError("--dump-placement needs --host or --chips: without them nothing is placed")
     settings = _settings(options, targets)
@@ -130,12 +131,12 @@ def compile_command(
     for target in () if refused else targets:
         try:
             with progress(f"compiling for {target}"):
-                if chips is not None:
+                if host is not None:
+                    results[target] = prepared.partition(target, host, places, chips or 1, **settings[target])
+                elif chips is not None:
                     results[target] = prepared.spread(target, chips, **settings[target])
-                elif host is None:
-                    results[target] = prepared.compile(target, **settings[target])
                 else:
-                    results[target] = prepared.partition(target, host, places, **settings[target])
+                    results[target] = prepared.compile(target, **settings[target])
         except CompileError as error:
             refused[target] = error
     if refused:

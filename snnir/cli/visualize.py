@@ -97,7 +97,7 @@ def visualize_command(
     form = form or _form(output)
     if against is not None and form not in ("svg", "html"):
         raise click.BadParameter("two graphs side by side are drawn as svg or html (-o or -f)", param_hint="--against")
-    check_chips(chips, host)
+    check_chips(chips)
     if (target is None) != (host is None and chips is None):
         raise click.UsageError("a placement needs --target (a chip), and --host or --chips")
     if target is not None and against is not None:
@@ -109,7 +109,10 @@ def visualize_command(
         from snnir.placement.chips import spread
         from snnir.placement.picture import page, picture
 
-        placement = spread(graph, target, chips) if host is None else partition(graph, target, host, place=places)  # type: ignore[arg-type]
+        if host is None:
+            placement: Any = spread(graph, target, chips or "auto")
+        else:
+            placement = partition(graph, target, host, place=places, chips=chips or 1)
         shown_text = page(placement, title) if form == "html" else picture(placement, form, title, layout)  # type: ignore[arg-type]
         _write(shown_text, output)
         return 0

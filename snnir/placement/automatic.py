@@ -22,6 +22,7 @@ from snnir.placement.opening import BETWEEN, Loops
 from snnir.placement.overrides import forced
 from snnir.placement.parts import Step, cut, part_of, sides_of
 from snnir.placement.reasons import Reasons
+from snnir.placement.several import Several, several_for
 from snnir.placement.smaller import smaller
 from snnir.placement.types import Loop, Part, Placement, Side, parts_of
 from snnir.schedule import Group, schedule
@@ -37,6 +38,7 @@ def partition(
     host: str = "onnx",
     *,
     place: Mapping[str, Side] | None = None,
+    chips: int | str = 1,
     calibrate: Any = None,
     allow: Sequence[str] = (),
     dt: float | None = None,
@@ -54,6 +56,7 @@ def partition(
         target: a chip: lava, or one of the Xylo family.
         host: 'torch' or 'onnx'.
         place: op name, or a pattern like 'blocks.0.*' -> 'chip' or 'host', whatever the cut would prefer.
+        chips: how many chips there are for each part at most, or 'auto' for as many as it needs (Xylo).
         calibrate: recorded input, (T, B, *shape) or a dict by input name: says what inputs hold; integers are made
             for it. Default made-up input (`snnir.placement.examples`).
         allow: 'approximate' lets the chip run what it cannot run exactly.
@@ -63,9 +66,11 @@ def partition(
     Raises:
         CompileError: nothing can go on the chip; what is forced there cannot run there, or would need values that
             cannot cross; a place that names no op, or contradicts another; with every reason.
-        UsageError: a target that is no chip, an unknown host, an option that does not go with a host.
+        UsageError: a target that is no chip, an unknown host, an option that does not go with a host; a number of
+            chips that is none, several of a target that knows no several.
     """
-    return placed(source, target, host, place=place, calibrate=calibrate, allow=allow, dt=dt, options=options)[0]
+    how = {"place": place, "chips": chips, "calibrate": calibrate, "allow": allow, "dt": dt, "options": options}
+    return placed(source, target, host, **how)[0]
 
 
 def placed(
@@ -74,6 +79,7 @@ def placed(
     host: str,
     *,
     place: Mapping[str, Side] | None = None,
+    chips: int | str = 1,
     calibrate: Any = None,
     allow: Sequence[str] = (),
     dt: float | None = None,
@@ -96,13 +102,14 @@ def placed(
     graph = load(source, dt=dt)
     if integers is None:
         shown = as_inputs(graph, calibrate) if calibrate is not None else example(graph)
-        integers = Integers(shown, tuple(allow), options or {})
+        integers = Integers(shown, tuple(allow), options or {}, recorded=calibrate is not None)
     alone = [name for name in ports.alone if str(integers.options.get(name, False)).lower() not in ("none", "false")]
     if alone:
         raise UsageError(
             f"{target}'s option {', '.join(alone)} does not go with a host, which keeps the network's steps"
         )
-    return _Search(graph, chip, host, forced(graph, place or {}), integers).run(), integers
+    several = several_for(graph, chip, chips, integers)
+    return _Search(graph, chip, host, forced(graph, place or {}), integers, several).run(), integers
 
 
 def _chips(steps: Sequence[Step]) -> list[Part]:
@@ -116,6 +123,7 @@ class _Search:
     host: str
     forced: dict[str, str]
     integers: Integers
+    several: Several | None = None
     misfits: list[dict[str, Any]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
     loops: Loops = field(init=False)
@@ -154,6 +162,7 @@ class _Search:
                 crossings_of(self.graph, steps, self.reasons.most),
                 tuple(self.misfits),
                 tuple(self.moved),
+                self.several.spreads(_chips(steps)) if self.several else {},
             )
             faults = self.integers.make(placement)
             if not faults:
@@ -233,10 +242,13 @@ class _Search:
         if not set(members) <= sides.keys():
             return []
         part = part_of(self.graph, sides, "trial", members, Fraction(1))
-        return [v for v in self._violations(part) if not of_room(v)]
+        return [v for v in self._broken(part) if not of_room(v)]
+
+    def _broken(self, part: Part) -> list[Violation]:
+        return violations_of(part.graph, self.chip, self.integers.allow, self.integers.options)
 
     def _violations(self, part: Part) -> list[Violation]:
-        return violations_of(part.graph, self.chip, self.integers.allow, self.integers.options)
+        return self.several.violations(part) if self.several else self._broken(part)
 
     # -- what fits ---------------------------------------------------------------------------------------------
 
@@ -251,6 +263,8 @@ class _Search:
                 self._require_ports(steps)
                 tight = next(((p, v) for p in _chips(steps) if (v := self._violations(p))), None)
                 if tight is None:
+                    if self._on_one_chip(steps):
+                        continue
                     self._require_time(steps)
                     return sides, steps
             except CompileError as error:
@@ -271,9 +285,25 @@ class _Search:
         if faults:
             raise CompileError(faults, title=f"the cut does not go through {self.chip.target.title}'s ports")
 
+    def _on_one_chip(self, steps: Sequence[Step]) -> bool:
+        """Keeps to one chip what is in a loop on both sides that would take too long on several."""
+        if self.several is None:
+            return False
+        try:
+            self._require_time(steps)
+        except CompileError:
+            inner = [p for step in steps if isinstance(step, Loop) for p in step.parts if p.side == "chip"]
+            return self.several.keep_to_one(inner)
+        return False
+
     def _require_time(self, steps: Sequence[Step]) -> None:
         parts = [p for step in steps if isinstance(step, Loop) for p in step.parts if p.side == "chip"]
-        lags = {p.name: lags_of(p.graph, self.chip, self.integers.allow, self.integers.options) for p in parts}
+        lags = {
+            p.name: self.several.lags(p)
+            if self.several
+            else lags_of(p.graph, self.chip, self.integers.allow, self.integers.options)
+            for p in parts
+        }
         faults = [fault for _, fault in short_loops(self.graph, steps, lags, self.chip.target)]
         if faults:
             raise CompileError(faults, title=f"a loop over {self.chip.target.title} and a host would change its time")

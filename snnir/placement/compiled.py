@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from snnir.interpreter.stepping import rest_of
 from snnir.ops import Array
 from snnir.placement import describe, lockstep
 from snnir.placement.integers import Integers
+from snnir.placement.joined import Joined, in_own_time
 from snnir.placement.running import held, in_floats, run
 from snnir.placement.types import Part, Placement
 from snnir.target import Files
@@ -28,16 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class PartitionArtifact:
-    """A network as parts for a chip and a host.
-
-    Attributes:
-        placement: what runs where.
-        results: part name -> its compiled form. floats: chip part -> the same for the host, in floats.
-        shown: input that travels with it, (T, B, *shape) by name. values: what the network gives for it in floats,
-            also between the parts.
-        report: what crosses, and how far the chip's integers are off, cut by cut.
-    """
+class PartitionArtifact(Joined):
+    """A network as parts for a chip and a host; attributes as `Joined`."""
 
     placement: Placement
     results: Mapping[str, CompileResult]
@@ -45,11 +37,6 @@ class PartitionArtifact:
     shown: Mapping[str, Array]
     values: Mapping[str, Array]
     report: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def latency(self) -> int:
-        """None: the script waits for what comes late off the chip."""
-        return 0
 
     def run(
         self,
@@ -79,12 +66,7 @@ class PartitionArtifact:
                 values = run(self.placement, inputs, how[chip], partial(self._stepped, Path(place), batch))
         if chip == "vendor":
             self._confirm(values)
-        unknown = [name for name in record if name not in values]
-        if unknown:
-            there = ", ".join(values)
-            raise UsageError(f"cannot record {', '.join(unknown)}: inside a part; between parts are {there}")
-        outputs = {name: values[name] for name in self.placement.graph.outputs}
-        return outputs, {name: values[name] for name in record}
+        return self._handed(values, record)
 
     def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_compiled(self.results[part.name], part, inputs)
@@ -106,26 +88,9 @@ class PartitionArtifact:
 
     def files(self) -> Mapping[str, bytes]:
         """A folder per part, `run.py`, `placement.json`, `input.npz`, `expected.npz`, `README.md`."""
-        from snnir.artifact import with_manifest
-
-        found = Files(
-            {
-                "run.py": lambda: source("snnir.placement.run_script"),
-                "lockstep.py": lambda: source("snnir.placement.lockstep"),
-                "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
-                "placement.txt": lambda: (str(self.placement) + "\n").encode(),
-                "input.npz": lambda: npz(self.shown),
-                "expected.npz": lambda: npz(self.values),
-                "README.md": lambda: self._readme().encode(),
-            }
-        )
-        if self.placement.loops:
-            found = found | Files({"holds.npz": lambda: npz(self._holds())})
-        for name, result in self.results.items():
-            found = found | with_manifest(result).under(name)
-        for name, result in self.floats.items():
-            found = found | Files.of(result.artifact.files()).under(f"{name}/float")
-        return found
+        found = self._files("snnir.placement.run_script")
+        found = found | Files({"lockstep.py": lambda: source("snnir.placement.lockstep")})
+        return found | Files({"holds.npz": lambda: npz(self._holds())} if self.placement.loops else {})
 
     def _holds(self) -> dict[str, Array]:
         found: dict[str, Array] = {}
@@ -138,11 +103,7 @@ class PartitionArtifact:
 
     def described(self) -> dict[str, Any]:
         """`placement.json`."""
-        return describe.data(self.placement) | {
-            "outputs": list(self.placement.graph.outputs),
-            "inputs": {name: list(self.placement.graph.shapes[name]) for name in self.placement.graph.inputs},
-            "measured": self.report.get("measured", []),
-        }
+        return describe.data(self.placement) | self._ends()
 
     def _readme(self) -> str:
         placement = self.placement
@@ -179,12 +140,7 @@ def run_compiled(
     runs = getattr(result.artifact, "run_vendor", None) if vendor else result.artifact.run
     if runs is None:
         raise UsageError(f"{part.name} runs in no software of its chip's maker here: chip='compiled' is its simulator")
-    late = result.latency
-    held = {n: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for n, x in inputs.items()}
-    outputs, _ = runs(held, ())
-    lags = getattr(result.artifact, "lags", {})
-    steps = len(next(iter(inputs.values())))
-    return {name: x[lags.get(name, late) :][:steps] for name, x in outputs.items()}
+    return in_own_time(lambda held: runs(held, ()), inputs, result.latency, getattr(result.artifact, "lags", {}))[0]
 
 
 def stepped(result: CompileResult, part: Part, place: Path, batch: int) -> tuple[lockstep.Step, Mapping[str, int]]:
@@ -285,6 +241,8 @@ def _report(
 ) -> dict[str, Any]:
     count = {side: sum(p.side == side for p in placement.places.values()) for side in ("chip", "host", "driver")}
     lines = []
+    for name, inner in ((name, results[name].report) for name in placement.spreads):
+        lines += [f"{name}/{line}" for line in inner["cuts"][: -len(placement.spreads[name].graph.outputs)]]
     for m in measured:
         where = f"{m['part']}: {m['value']}" if m["part"] else f"all parts together: {m['value']}"
         lines.append(
@@ -301,5 +259,6 @@ def _report(
         "measured": [dict(m) for m in measured],
         "misfits": [dict(m) for m in placement.misfits],
         **({"moved_to_host": moved} if moved else {}),
+        **({"chips": describe.chips_lines(placement)} if placement.spreads else {}),
         "part_reports": {name: dict(result.report) for name, result in results.items() if name.endswith("-chip")},
     }

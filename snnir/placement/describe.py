@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from snnir.placement.chips.describe import chip_line, cut_line
+from snnir.placement.chips.types import Spread
 from snnir.placement.types import Crossing, Encode, Hold, Loop, Part, Placement
+
+_SHOWN = 4  # chips named in a line
 
 
 def data(placement: Placement) -> dict[str, Any]:
@@ -12,10 +17,15 @@ def data(placement: Placement) -> dict[str, Any]:
     return {
         "target": placement.target,
         "host": placement.host,
-        "steps": [_step(step) for step in placement.steps],
+        "steps": [_step(step, placement) for step in placement.steps],
         "crossings": [_crossing(c) for c in placement.crossings],
         "ops": {
-            name: {"side": place.side, "reason": place.reason, "loc": str(placement.graph[name].loc or "")}
+            name: {
+                "side": place.side,
+                "reason": place.reason,
+                "loc": str(placement.graph[name].loc or ""),
+                **({"chips": where} if (where := chips_of(placement, name)) else {}),
+            }
             for name, place in placement.places.items()
         },
         "misfits": [dict(m) for m in placement.misfits],
@@ -23,7 +33,7 @@ def data(placement: Placement) -> dict[str, Any]:
     }
 
 
-def _step(step: Part | Encode | Loop) -> dict[str, Any]:
+def _step(step: Part | Encode | Loop, placement: Placement) -> dict[str, Any]:
     if isinstance(step, Loop):
         holds = [
             {
@@ -35,7 +45,7 @@ def _step(step: Part | Encode | Loop) -> dict[str, Any]:
             }
             for k, h in enumerate(step.holds)
         ]
-        return {"name": step.name, "kind": "loop", "parts": [_step(part) for part in step.parts], "holds": holds}
+        return {"name": step.name, "kind": "loop", "parts": [_step(p, placement) for p in step.parts], "holds": holds}
     if isinstance(step, Encode):
         return {"name": step.name, "kind": step.kind, "steps": step.steps, "reads": list(step.sources)}
     return {
@@ -47,6 +57,7 @@ def _step(step: Part | Encode | Loop) -> dict[str, Any]:
         "gives": dict(step.gives),
         "ops": len(step.graph),
         "state": any(op.stateful for op in step.graph.ops.values()),
+        "chips": len(placement.spreads[step.name].chips) if step.name in placement.spreads else 1,
     }
 
 
@@ -67,12 +78,19 @@ def text(placement: Placement) -> str:
     width = max(map(len, graph.ops))
     kinds = max(len(op.kind) for op in graph.ops.values())
     for name, op in graph.ops.items():
-        lines.append(f"  {places[name].side:<6}  {name:<{width}}  {op.kind:<{kinds}}  {places[name].reason}")
+        on = chips_of(placement, name)
+        on = on if len(on) < _SHOWN else [*on[: _SHOWN - 1], f"{len(on) - _SHOWN + 1} more"]
+        where = f" ({', '.join(on)})" if on else ""
+        lines.append(f"  {places[name].side:<6}  {name:<{width}}  {op.kind:<{kinds}}  {places[name].reason}{where}")
     lines += ["", "in this order:"]
     for step in placement.steps:
-        lines += [f"  {line}" for line in _told(step)]
+        lines += [f"  {line}" for line in _told(step, placement.spreads)]
     lines += ["", "crossings (numbers per step):"]
     lines += [f"  {crossing_line(c)}" for c in placement.crossings]
+    for name, spread in placement.spreads.items():
+        lines += ["", f"{name}: why one chip does not hold it:"]
+        lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
+        lines += [f"  {name}/{cut_line(cut)}" for cut in spread.cuts]
     for misfit in placement.misfits:
         lines += ["", *_misfit(misfit)]
     if placement.moved:
@@ -88,11 +106,27 @@ def crossing_line(c: Crossing) -> str:
     return f"{way}  {c.width:>7} {c.kind}{most}  {c.source}"
 
 
-def _told(step: Part | Encode | Loop) -> list[str]:
+def chips_of(placement: Placement, name: str) -> list[str]:
+    """The chips that hold an op, where its part needs several: part/chip."""
+    return [f"{part}/{chip}" for part, spread in placement.spreads.items() for chip in spread.places.get(name, ())]
+
+
+def chips_lines(placement: Placement) -> list[str]:
+    """How many chips there are where, in lines."""
+    many = {name: len(spread.chips) for name, spread in placement.spreads.items()}
+    others = len(placement.chips) - len(many)
+    said = [f"{count} for {name}" for name, count in many.items()] + (
+        [f"1 for each other part ({others})"] * bool(others)
+    )
+    total = sum(many.values()) + others
+    return [f"{', '.join(said)}; {max(many.values())} if they are loaded anew for each part, else {total}"]
+
+
+def _told(step: Part | Encode | Loop, spreads: Mapping[str, Spread]) -> list[str]:
     if isinstance(step, Loop):
         return [
             f"{step.name}, step by step:",
-            *(f"  {line}" for part in step.parts for line in _told(part)),
+            *(f"  {line}" for part in step.parts for line in _told(part, spreads)),
             *(f"  {'':<10}{hold_line(hold)}" for hold in step.holds),
         ]
     if isinstance(step, Encode):
@@ -100,7 +134,12 @@ def _told(step: Part | Encode | Loop) -> list[str]:
         return [f"{'':<10}{step.name}: {does} of {', '.join(step.sources)}"]
     inner = len(step.graph) - len(step.graph.inputs) - len(step.graph.outputs)
     reads, gives = ", ".join(step.graph.inputs) or "nothing", ", ".join(step.gives)
-    return [f"{step.name:<10}{inner} op{'s' if inner != 1 else ''}: {reads} -> {gives}"]
+    line = f"{step.name:<10}{inner} op{'s' if inner != 1 else ''}: {reads} -> {gives}"
+    spread = spreads.get(step.name)
+    if spread is None:
+        return [line]
+    chips = [f"{'':<10}{step.name}/{chip_line(spread, part)}" for part in spread.chips]
+    return [f"{line}, on {len(chips)} chips", *chips]
 
 
 def hold_line(hold: Hold) -> str:

@@ -45,7 +45,7 @@ class Integers:
         shown: input to calibrate and to measure with, (T, B, *shape) by name.
         allow, options: of the target. how: what `snnir.compiler.prepare` takes besides, but for its hook.
         values: what the network in floats gives between the parts, (T, B, *shape) by name.
-        made: in running order. rounds: how many placements were tried.
+        made: in running order. rounds: how many placements were tried. recorded: whether `shown` was.
     """
 
     shown: Mapping[str, Array]
@@ -55,6 +55,7 @@ class Integers:
     values: Mapping[str, Array] = field(default_factory=dict)
     made: tuple[Made, ...] = ()
     rounds: int = 0
+    recorded: bool = False
 
     def make(self, placement: Placement) -> dict[str, tuple[Violation, ...]]:
         """Makes what the last placement did not have.
@@ -89,7 +90,13 @@ class Integers:
 
         given = {name: self.values[name] for name in part.graph.inputs}
         steps: list[Step] = []
+        spread = placement.spreads.get(part.name)
         try:
+            if spread is not None:
+                from snnir.placement.chips.compiled import on_chips
+
+                how = {**self.how, "hook": steps.append}
+                return Made(part, on_chips(spread, given, True, self.allow, self.options, **how), (), tuple(steps))
             prepared = prepare(part.graph, calibrate=given, allow=self.allow, hook=steps.append, **self.how)
             more = _range(placement, given)
             result = prepared.compile(placement.target, **{**more, **self.options})

@@ -1,11 +1,11 @@
-"""Chip parts of a placement that need several chips: each is spread (`snnir.placement.chips`), as often as it is tried.
+"""Chip parts of a placement that need several chips: each is spread (`snnir.placement.chips`).
 
 Parts run one after the other, so the number of chips that there are counts for each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,10 @@ from snnir.errors import CompileError, Violation
 from snnir.graph import Edge, Graph
 from snnir.ops import Array
 from snnir.placement.chips.running import arrivals
-from snnir.placement.chips.spread import require_chips, several_of, spread_counted
+from snnir.placement.chips.spread import chips_of, require_chips, several_of, spread_counted
 from snnir.placement.chips.types import Spread
 from snnir.placement.fitting import lags_of, violations_of
+from snnir.placement.integers import Integers
 from snnir.placement.types import Part
 from snnir.target import Backend
 
@@ -28,10 +29,11 @@ class Several:
     """What goes on how many chips.
 
     Attributes:
-        graph: the whole network. chip: its target. most: chips per part; None for any number.
+        graph: the whole network. chip: its target. most: chips per part, several; None for any number.
         shown: input, (T, B, *shape) by name. strict: no cut between chips where the network spikes more than once in
             a step.
         allow, options: of the target.
+        alone: ops whose parts have one chip: on several, a loop over chip and host would take too long.
     """
 
     graph: Graph
@@ -41,6 +43,7 @@ class Several:
     strict: bool
     allow: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
     _known: dict[_Key, Spread | tuple[Violation, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,17 +51,28 @@ class Several:
 
     def violations(self, part: Part) -> list[Violation]:
         """Every reason why these chips cannot run a part, one or several of them; none when they can."""
-        if self.most == 1:
+        if not self.alone.isdisjoint(part.graph.ops):
             return violations_of(part.graph, self.chip, self.allow, self.options)
         found = self._found(part)
         return [] if isinstance(found, Spread) else list(found)
 
     def spread(self, part: Part) -> Spread | None:
         """A part on its chips; None where one is enough, or no number is."""
-        if self.most == 1:
+        if not self.alone.isdisjoint(part.graph.ops):
             return None
         found = self._found(part)
         return found if isinstance(found, Spread) and len(found.chips) > 1 else None
+
+    def spreads(self, parts: Sequence[Part]) -> dict[str, Spread]:
+        """Those of some parts that need several chips, by name."""
+        return {part.name: spread for part in parts if (spread := self.spread(part)) is not None}
+
+    def keep_to_one(self, parts: Sequence[Part]) -> bool:
+        """Gives each of these parts one chip; whether any had more."""
+        more = [part for part in parts if self.spread(part) is not None]
+        for part in more:
+            self.alone |= {n for n in part.graph.ops if n in self.graph.ops and n not in part.graph.inputs}
+        return bool(more)
 
     def lags(self, part: Part) -> Mapping[str, int]:
         """By how many steps a part's outputs come late off its chips, where they run step by step: name -> steps."""
@@ -84,3 +98,16 @@ class Several:
             except CompileError as error:
                 self._known[key] = error.violations
         return self._known[key]
+
+
+def several_for(graph: Graph, chip: Backend, chips: int | str, integers: Integers) -> Several | None:
+    """For a number of chips per part, or 'auto'; None where it is one.
+
+    Raises:
+        UsageError: it is no such number, or the target no chip of which several make up a network.
+    """
+    most = chips_of(chips)
+    if most == 1:
+        return None
+    strict = integers.recorded and "approximate" not in integers.allow
+    return Several(graph, chip, most, integers.shown, strict, tuple(integers.allow), integers.options)

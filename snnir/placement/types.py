@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from snnir.graph import Graph
 from snnir.ops import Array
+
+if TYPE_CHECKING:
+    from snnir.placement.chips.types import Spread
 
 Side = Literal["chip", "host", "driver"]
 """'driver': what the script that runs the parts does: Repeat and TemporalMean, which change what a step is; and the
@@ -127,6 +130,7 @@ class Placement:
         crossings: what goes from side to side.
         misfits: what could run on the chip but does not fit it: as JSON data.
         moved: what left the chip because of rules that only integers show, round by round: as JSON data.
+        spreads: chip part that needs several chips -> what of it is on which.
     """
 
     graph: Graph
@@ -137,6 +141,7 @@ class Placement:
     crossings: tuple[Crossing, ...] = ()
     misfits: tuple[Mapping[str, Any], ...] = field(default=())
     moved: tuple[Mapping[str, Any], ...] = field(default=())
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[Part, ...]:

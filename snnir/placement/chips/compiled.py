@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -10,31 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from snnir.contents import npz, source
-from snnir.errors import CompileError, UsageError, Violation
+from snnir.errors import CompileError, Violation
 from snnir.ops import Array
 from snnir.placement.chips import describe
 from snnir.placement.chips.running import arrivals, in_floats, run
 from snnir.placement.chips.types import Spread
 from snnir.placement.examples import example
+from snnir.placement.joined import Joined, in_own_time
 from snnir.placement.types import Part
 from snnir.stimuli import described
-from snnir.target import Files
 
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult, Prepared
 
 
 @dataclass(frozen=True, eq=False)
-class ChipsArtifact:
-    """A network as parts for several chips.
+class ChipsArtifact(Joined):
+    """A network as parts for several chips; attributes as `Joined`, and:
 
     Attributes:
         placement: what is on which chip.
-        results: chip -> its compiled form. floats: the same in floats (float64, ONNX); none if `no_float` says why.
-        shown: input that travels with it, (T, B, *shape) by name. values: what the network gives for it in floats, also
-            at the cuts.
-        report: what crosses, and how far the chips' integers are off, cut by cut.
+        floats: chip -> float64, ONNX; none if `no_float` says why.
     """
 
     placement: Spread
@@ -44,11 +39,6 @@ class ChipsArtifact:
     report: Mapping[str, Any] = field(default_factory=dict)
     floats: Mapping[str, CompileResult] = field(default_factory=dict)
     no_float: str = ""
-
-    @property
-    def latency(self) -> int:
-        """None: a chip runs over all steps before the next one, and what comes late is waited for."""
-        return 0
 
     def run(
         self,
@@ -67,52 +57,25 @@ class ChipsArtifact:
             UsageError: a recorded op whose value stays inside a chip.
         """
         values = run(self.placement, inputs, in_floats if chip == "float" else self._compiled)
-        unknown = [name for name in record if name not in values]
-        if unknown:
-            there = ", ".join(values)
-            raise UsageError(f"cannot record {', '.join(unknown)}: inside a chip; between chips are {there}")
-        outputs = {name: values[name] for name in self.placement.graph.outputs}
-        return outputs, {name: values[name] for name in record}
+        return self._handed(values, record)
 
     def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return on_chip(self.results[part.name], inputs)[0]
 
     def files(self) -> Mapping[str, bytes]:
         """A folder per chip, `run.py`, `placement.json`, `placement.txt`, `input.npz`, `expected.npz`, `README.md`."""
-        from snnir.artifact import with_manifest
-
-        found = Files(
-            {
-                "run.py": lambda: source("snnir.placement.chips.run_script"),
-                "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
-                "placement.txt": lambda: (str(self.placement) + "\n").encode(),
-                "input.npz": lambda: npz(self.shown),
-                "expected.npz": lambda: npz(self.values),
-                "README.md": lambda: self._readme().encode(),
-            }
-        )
-        for name, result in self.results.items():
-            found = found | with_manifest(result).under(name)
-        for name, result in self.floats.items():
-            found = found | Files.of(result.artifact.files()).under(f"{name}/float")
-        return found
+        return self._files("snnir.placement.chips.run_script")
 
     def described(self) -> dict[str, Any]:
         """`placement.json`."""
-        graph = self.placement.graph
         found = describe.data(self.placement)
         for step in found["steps"]:
             if step["kind"] == "chip":
                 # What `run.py` has to count: neurons behind output neurons, which pass one spike per step on.
                 watched = self.results[step["name"]].artifact.watched()  # type: ignore[attr-defined]
                 step["watched"] = {op: watched[end] for op, end in step["gives"].items() if end in watched}
-        return found | {
-            "inputs": {name: list(graph.shapes[name]) for name in graph.inputs},
-            "outputs": list(graph.outputs),
-            "streamed_latency": self.report.get("streamed_latency"),
-            "measured": self.report.get("measured", []),
-            "no_float": self.no_float,
-        }
+        own = {"streamed_latency": self.report.get("streamed_latency"), "no_float": self.no_float}
+        return found | self._ends() | own
 
     def _readme(self) -> str:
         lines = [
@@ -138,11 +101,8 @@ class ChipsArtifact:
 
 def on_chip(result: CompileResult, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
     """A chip's outputs in the network's own time; and how often neurons behind each spiked several times in a step."""
-    late, steps = result.latency, len(next(iter(inputs.values())))
-    held = {n: np.concatenate([x, np.zeros((late, *x.shape[1:]), x.dtype)]) for n, x in inputs.items()}
-    outputs, several = result.artifact.run_watched(held)  # type: ignore[attr-defined]
-    lags = result.artifact.lags  # type: ignore[attr-defined]
-    return {name: x[lags[name] :][:steps] for name, x in outputs.items()}, several
+    artifact: Any = result.artifact
+    return in_own_time(artifact.run_watched, inputs, result.latency, artifact.lags)
 
 
 def spread_result(prepared: Prepared, target: str, chips: int | str, options: Mapping[str, Any]) -> CompileResult:
@@ -155,7 +115,6 @@ def spread_result(prepared: Prepared, target: str, chips: int | str, options: Ma
     Raises:
         CompileError, UsageError: as `spread` and `compiled`.
     """
-    from snnir.compiler import CompileResult
     from snnir.pipeline import pipeline_text
     from snnir.placement.chips.spread import spread
 
@@ -167,16 +126,36 @@ def spread_result(prepared: Prepared, target: str, chips: int | str, options: Ma
     shown = prepared.calibrate if prepared.calibrate is not None else example(graph)
     recorded = prepared.calibrate is not None or described(graph)
     how = {"verify_passes": prepared.verify_passes, "hook": prepared.hook}
-    artifact = compiled(placement, shown, recorded, allow, options, **how)
-    report = {
-        "target": target,
+    found = on_chips(placement, shown, recorded, allow, options, **how)
+    own = {
         "pipeline": pipeline_text(prepared.pipeline),
         "passes": list(prepared.steps),
         "ops": {"source": len(prepared.source), "target": len(graph)},
+    }
+    return replace(found, source=prepared.source, report={**found.report, **own})
+
+
+def on_chips(
+    spread: Spread,
+    shown: Mapping[str, Array],
+    recorded: bool,
+    allow: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> CompileResult:
+    """`compiled`, as a compiled network with a report; arguments and errors as there."""
+    from snnir.compiler import CompileResult
+
+    artifact = compiled(spread, shown, recorded, allow, options, **how)
+    report = {
+        "target": spread.target,
+        "pipeline": "",
+        "passes": [],
+        "ops": {"source": len(spread.graph), "target": len(spread.graph)},
         "latency": 0,
         **artifact.report,
     }
-    return CompileResult(target, prepared.source, graph, artifact, report)
+    return CompileResult(spread.target, spread.graph, spread.graph, artifact, report)
 
 
 def compiled(

@@ -44,12 +44,13 @@ def _wide_inputs(packer: Packer) -> Iterator[Violation]:
             inputs = {n: net.size(n) for n in cone.outside if _of_input(net, n)}
             total = sum(inputs.values())
             if total > most:
+                much = f"{total / most:.3g} times what a chip has"
                 yield Violation(
                     "placement-channels",
-                    f"reads {total} input channels ({', '.join(sorted(inputs))})",
+                    f"reads {total} input channels ({', '.join(sorted(inputs))}), {much}",
                     ", ".join(net.graph.sources(name)),
                     str(net.graph[name].loc or ""),
-                    expected=f"at most {most} channels: {total / most:.3g} times too many",
+                    expected=f"at most {most} channels",
                     hint=f"give {name} {most} channels or less: no cut can lie before the first neurons",
                 )
 
