@@ -1,14 +1,13 @@
 """A network as it is laid out on Xylo, in floats, and each of the chip's roundings, to be put in one at a time.
 
 Before any rounding it is the network (but for what the layout itself bends: biases that begin early, resets that were
-approximated). With all of them it is the chip, but for what its currents lose where they run into 16 bits between two
-events of one step. What a decay is rounded to keeps the charge of a spike, as `quantise` does; so weights are
-de-quantised by charge, and weights and decays are two causes.
+approximated). With all of them it is the chip, spike for spike. What a decay is rounded to keeps the charge of a spike,
+as `quantise` does; so weights are de-quantised by charge, and weights and decays are two causes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +23,7 @@ from snnir.roundings import Cells, Link, Machine, Rounding, percent, span
 
 _EDGE = 1e-6  # units: integers that were divided by a scale are compared as integers
 _LOW, _HIGH = -32768.0, 32767.0
+_INPUTS_FIRST = 1 << 20  # added to the ids of hidden neurons: events of input channels come before theirs
 
 
 class XyloFloats:
@@ -64,7 +64,7 @@ class XyloFloats:
             self._of_decays("decay-synapse", "decay_syn"),
             self._of_calibration(),
             *self._of_counts(),
-            Rounding("saturation", "states end at 16 bits: " + self._room()),
+            Rounding("saturation", "states end at 16 bits, currents after every event: " + self._room()),
             Rounding("state-rounding", "decays take off whole units, of which a threshold has " + self._units()),
         )
 
@@ -161,7 +161,8 @@ class XyloFloats:
             numbers = self._with(name, on)
             for feed, weight in zip(integers.ideal.feeds, numbers.weights, strict=True):
                 late = lags[name] - (lags[feed.source] if feed.source in self.artifact.cells else 0)
-                links.append(Link(feed.source, name, _times(weight), feed.delay + late))
+                ids = feed.pre + (0 if feed.matrix == "in" else _INPUTS_FIRST)
+                links.append(Link(feed.source, name, _times(weight), feed.delay + late, weight, ids))
             driven = self._driven(integers, on)
             if integers.ideal.driver is not None:
                 constants[name] = [(self._onset(name), driven)]
@@ -221,6 +222,7 @@ class XyloFloats:
             slow=nearest_dash(ideal.decay_mem) == MAX_DASH,
             first=self._onset(name) if ideal.starter is not None else 0,
             start=_begins_off(integers) if "weights" in on else np.zeros(ideal.size),
+            ordered="saturation" in on,
             saturates="saturation" in on,
             whole="state-rounding" in on,
         )
@@ -279,6 +281,37 @@ class _XyloCells(Cells):
         if t == self.first:
             self.v = self.v + self.start
         return super().step(a, t)
+
+    def in_order(self, events: Sequence[tuple[Link, Array]], constant: Array) -> Array:
+        """What arrives in one step, where the state ends at 16 bits after each event: first the constant's, then by id.
+
+        Only where the sum of all that push up, or down, leaves 16 bits are events added one by one.
+        """
+        if not events:
+            return constant
+        unit = self.scale / self.decay if self.direct else self.scale * self.rise / self.decay_syn
+        start = (self.v * self.scale + self.offset if self.direct else self.u * self.scale) + constant * unit
+        sent, weight = self._sorted(events)
+        up, down = sent @ np.maximum(weight, 0.0), sent @ np.minimum(weight, 0.0)
+        arrived = up + down
+        beyond = (start + up * unit > _HIGH) | (start + down * unit < _LOW)
+        if beyond.any():
+            row, column = np.nonzero(beyond)
+            state = start[row, column]
+            steps = sent[row] * weight[:, column].T * unit[column, None]
+            for step in steps.T:
+                state = np.clip(state + step, _LOW, _HIGH)
+            arrived[row, column] = (state - start[row, column]) / unit[column]
+        return constant + arrived
+
+    def _sorted(self, events: Sequence[tuple[Link, Array]]) -> tuple[Array, Array]:
+        """What is sent (B, sources) and its weights (sources, targets), in the order of the chip's ids."""
+        ids = np.concatenate([link.ids for link, _ in events if link.ids is not None])
+        order = np.argsort(ids, kind="stable")
+        sent = np.concatenate([value for _, value in events], axis=1)[:, order]
+        there = sent.any(axis=0)
+        weight = np.concatenate([link.weight for link, _ in events if link.weight is not None])[order]
+        return sent[:, there], weight[there]
 
     def advance(self, a: Array) -> None:
         """State before spikes."""

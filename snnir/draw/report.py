@@ -203,7 +203,8 @@ def _integers(found: Mapping[str, Any]) -> str:
     if exact:
         said += f" Exact here: {', '.join(exact)}."
     return (
-        f'<h3>Which roundings</h3><table class="roundings">{"".join(rows)}</table><p class="faint">{as_html(said)}</p>'
+        f'<h3>Which roundings</h3><div class="wide"><table class="roundings">{"".join(rows)}</table></div>'
+        f'<p class="faint">{as_html(said)}</p>'
     )
 
 

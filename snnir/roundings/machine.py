@@ -25,6 +25,7 @@ class Cells:
         threshold: None for what never spikes. take: what a spike takes off; None resets to 0.
         strict: whether it spikes above its threshold only. cap: spikes per step, inf for as many as fit.
         trace: what leaves it.
+        ordered: whether it matters in which order events of one step arrive (`in_order`).
         reset: (interval, offset): state is zeroed before step t, counted from 1, where t % interval is offset.
     """
 
@@ -40,6 +41,7 @@ class Cells:
     cap: float | Array = 1.0
     trace: Literal["spikes", "u", "v"] = "spikes"
     reset: tuple[int, int] = (0, 0)
+    ordered: bool = False
     u: Array = field(default_factory=lambda: np.zeros(0), repr=False)
     v: Array = field(default_factory=lambda: np.zeros(0), repr=False)
 
@@ -64,6 +66,10 @@ class Cells:
         self.u = self.decay_syn * self.u + self.rise * a
         self.v = self.decay * self.v + self.u + self.drive
 
+    def in_order(self, events: Sequence[tuple[Link, Array]], constant: Array) -> Array:
+        """What arrives in one step (B, size) of what is sent over links, (B, sources) each, and of a constant."""
+        return sum((link.apply(sent) for link, sent in events), constant)
+
     def counted(self) -> Array:
         """Spikes of this step."""
         assert self.threshold is not None
@@ -78,12 +84,17 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """What arrives at cells: `apply` takes (n, sources) to (n, targets), `delay` steps later in the chip's time."""
+    """What arrives at cells: `apply` takes (n, sources) to (n, targets), `delay` steps later in the chip's time.
+
+    `weight` (sources, targets), where it is a matrix, and the chip's `ids` of the sources say in which order they come.
+    """
 
     source: str
     target: str
     apply: Callable[[Array], Array]
     delay: int
+    weight: Array | None = None
+    ids: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +119,24 @@ class Machine:
                 for onset, value in self.constants.get(cells.name, ()):
                     arriving[cells.name][max(onset, 0) :] += value
                 cells.begin(batch)
+            ordered = {c.name for c in group if c.ordered}
             for link in self.links:
-                if link.target in names and link.source not in names:
+                if link.target in names - ordered and link.source not in names:
                     _send(link, values[link.source], arriving[link.target])
-            inside = {c.name: [k for k in self.links if k.target == c.name and k.source in names] for c in group}
+            inside: dict[str, list[Link]] = {n: [] for n in names}
+            for link in self.links:
+                if link.target in ordered or (link.target in names and link.source in names):
+                    inside[link.target].append(link)
             values |= {c.name: np.zeros((steps, batch, c.size)) for c in group}
             for t in range(steps):
                 for cells in group:
                     a = arriving[cells.name][t]
-                    for link in inside[cells.name]:
-                        if t >= link.delay:
-                            a += link.apply(values[link.source][t - link.delay])
+                    sent = [(k, values[k.source][t - k.delay]) for k in inside[cells.name] if t >= k.delay]
+                    if cells.ordered:
+                        a = cells.in_order(sent, a)
+                    else:
+                        for link, value in sent:
+                            a += link.apply(value)
                     values[cells.name][t] = cells.step(a, t)
         return values
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnir.ops import Array
 
-_SAME = 1e-9  # relative: two spellings of one real number
+_SAME = 1e-12  # relative: two spellings of one real number; of 24 bits still far less than a unit
 
 
 @dataclass(frozen=True)
