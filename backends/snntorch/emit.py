@@ -208,7 +208,9 @@ class _Writer:
         if n.current_based(self.op) and self.layer == "snn.Leaky":
             lines.append(f"self.gain_mem = {n.gain(self.op, self.semantics)}")
         if self.spiking and not self.written_out:
-            lines.append(f"self.threshold = {self.given_threshold()}")
+            # [...]: a trained threshold must not become a parameter a second time, under this name.
+            given = self.given_threshold()
+            lines.append(f"self.threshold = {given}{'[...]' if given.startswith('self.') else ''}")
         if self.conditions():
             self.classes.need("fits")
             lines += fitted("", f"fits({', '.join(self.conditions())})", 0, WIDTH - 8)

@@ -6,7 +6,7 @@ The coefficients are those of `snnir.discretise`, as formulas of a layer's buffe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call, fitted, parameter
 from snnir.errors import CompileError, Violation
 from snnir.graph import Graph
-from snnir.ops import CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
+from snnir.learning import learned
+from snnir.ops import Array, CubaLI, CubaLIF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
 EQUATIONS: Mapping[str, str] = {
@@ -255,3 +256,28 @@ def class_text(name_and_base: str, doc: list[str], methods: list[list[str]]) -> 
     for method in methods:
         lines += ["", *(f"    {line}" if line else "" for line in method)]
     return "\n".join(lines)
+
+
+def moved(op: Any) -> Any:
+    """The op as a dialect sees it: what is trained has no value that lets a term be left out, as 0 or 1 would."""
+    fields = learned(op)
+    return op.with_(**{field: _other(op, field) for field in fields}) if fields else op
+
+
+def _other(op: Op, field: str) -> Array:
+    """Values near those of an array, none of which is 0, whole, or that of another array; as floats."""
+    array, part = getattr(op, field), 1e-3 * (1.2345678 + op.arrays.index(field))
+    return np.asarray(array * (1 + part) + (array == 0) * part, np.float64)
+
+
+def trained(op: Op, made: Layer, classes: Classes) -> Layer:
+    """The layer, which a dialect made for `moved(op)`, with the op's own values, and what is trained as parameters."""
+    fields = learned(op)
+    if not fields:
+        return made
+    make = made.make
+    for field in fields:
+        array = np.asarray(getattr(op, field), np.float64)
+        make = make.replace(f"{field}={parameter(_other(op, field))}", f"{field}={parameter(array)}")
+    classes.need("trained")
+    return replace(made, make=call("trained", make, *(f'"{field}"' for field in fields)))

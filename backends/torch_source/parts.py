@@ -28,6 +28,32 @@ def frozen(layer: Any, *fields: str) -> Any:
     return layer
 
 
+def trained(layer: Any, *fields: str) -> Any:
+    """The layer with some of its buffers as parameters, which are trained."""
+    for name in fields:
+        value = getattr(layer, name)
+        delattr(layer, name)
+        layer.register_parameter(name, nn.Parameter(value))
+    return layer
+
+
+def forget(model: nn.Module, _inputs: Any, _output: Any) -> None:
+    """Lets go of what a call has computed from trained parameters of neurons: such tensors cannot be copied."""
+
+    def computed(value: Any) -> bool:
+        if isinstance(value, tuple):
+            return any(map(computed, value))
+        return isinstance(value, Tensor) and not value.is_leaf
+
+    for layer in model.modules():
+        for name, value in list(vars(layer).items()):
+            if computed(value):
+                vars(layer)[name] = None
+        for name, value in layer._buffers.items():
+            if computed(value):
+                layer._buffers[name] = None if value is None else value.detach()
+
+
 def folded(layer: Any, x: Tensor, axes: int) -> Tensor:
     """`layer` on x, whose samples have `axes` axes; all axes in front of them are one batch to it."""
     return layer(x.flatten(0, -axes - 1)).unflatten(0, x.shape[:-axes])

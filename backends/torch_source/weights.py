@@ -51,7 +51,7 @@ def shared(graph: Graph) -> dict[tuple[str, str], tuple[str, str]]:
         trained = learned(op)
         for field in op.arrays:
             array = getattr(op, field)
-            if field not in by_default(type(op)) or array is None or array.size == 0:
+            if field not in (*by_default(type(op)), *trained) or array is None or array.size == 0:
                 continue
             # Of an array that one op trains and another does not, the other keeps a copy.
             key = (field in trained, array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from snnir import __version__, ops
 from snnir.backends.torch_source.layers import as_trained, stateless
 from snnir.backends.torch_source.library import names, used, with_needs
-from snnir.backends.torch_source.neurons import Dialect
+from snnir.backends.torch_source.neurons import Dialect, moved, trained
 from snnir.backends.torch_source.program import Program
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, literal, visible
 from snnir.backends.torch_source.weights import shared
 from snnir.graph import Graph
+from snnir.learning import learned
 from snnir.naming import identifiers
 from snnir.schedule import schedule
 
@@ -33,6 +34,8 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     classes = Classes()
     layers = _layers(graph, dialect, classes)
     classes.need("recorded")
+    if _trains_neurons(graph):
+        classes.need("forget")
     beside = [*with_needs(classes.parts).values(), *classes.sources()]
     appendix = dialect.appendix()
     taken = names("\n".join([*beside, appendix])) | names("\n".join(_imports(dialect))) | {"Model", "DT"}
@@ -45,6 +48,10 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     return Source(f"{head}\n\n\n{body}\n", layers)
 
 
+def _trains_neurons(graph: Graph) -> bool:
+    return any(isinstance(op, (ops.Neuron, ops.Threshold)) and learned(op) for op in graph.ops.values())
+
+
 def _layers(graph: Graph, dialect: Dialect, classes: Classes) -> dict[str, Layer]:
     stepwise = {name for group in schedule(graph).groups if group.cyclic for name in group.ops}
     layers: dict[str, Layer] = {}
@@ -53,9 +60,11 @@ def _layers(graph: Graph, dialect: Dialect, classes: Classes) -> dict[str, Layer
             continue
         if isinstance(op, ops.Neuron):
             cyclic = name in stepwise
-            layers[name] = dialect.neuron(op, graph.semantics, cyclic, not cyclic and _fresh(graph, name), classes)
+            fresh = not cyclic and _fresh(graph, name)
+            made = dialect.neuron(moved(op), graph.semantics, cyclic, fresh, classes)
+            layers[name] = trained(op, made, classes)
         elif isinstance(op, ops.Threshold):
-            layers[name] = dialect.threshold(op, graph.semantics, classes)
+            layers[name] = trained(op, dialect.threshold(op, graph.semantics, classes), classes)
         else:
             theirs = dialect.stateless(op, classes)
             made = theirs or stateless(op, _arriving(graph, name), name in stepwise, classes)
@@ -188,7 +197,10 @@ def _model(
             '            (layer, field), (other, slot) = key.split("."), first.split(".")',
             "            setattr(getattr(self, layer), field, getattr(getattr(self, other), slot))",
         ]
-    lines += ["        self.to(dtype)", ""]
+    lines.append("        self.to(dtype)")
+    if _trains_neurons(graph):
+        lines.append("        self.register_forward_hook(forget)")
+    lines.append("")
     many = len(parameters) > 1
     signature = f"def forward(self, {', '.join(f'{p}: Tensor' for p in parameters)}, record=()):"
     if len(signature) > 110:

@@ -19,7 +19,8 @@ from snnir.frontends.torch_fx import loops
 from snnir.frontends.torch_fx.builder import Builder
 from snnir.frontends.torch_fx.loops import STEP_HINT, Called
 from snnir.frontends.torch_fx.signals import UNKNOWN, Lead, Refuse, Signal, State, Unknown
-from snnir.ops import Shape
+from snnir.learning import DERIVED
+from snnir.ops import Neuron, Shape
 
 if TYPE_CHECKING:
     from snnir.frontends.torch_fx.tracer import Tracer
@@ -206,9 +207,22 @@ def call_foreign(
     if layer._forward_hooks or layer._forward_pre_hooks:
         what = f"{kind} has hooks, which can change what it computes"
         raise Refuse(what, hint="remove them before compiling")
-    if builder.loop is None:
-        return handler(Call(builder, tracer, layer, x, tuple(given[1:])))
-    return _in_loop(handler, Call(builder, tracer, layer, x, tuple(given[1:])))
+    call, there = Call(builder, tracer, layer, x, tuple(given[1:])), set(builder.ops)
+    value = handler(call) if builder.loop is None else _in_loop(handler, call)
+    _note_learned(builder, layer, [name for name in builder.ops if name not in there])
+    return value
+
+
+def _note_learned(builder: Builder, layer: nn.Module, made: list[str]) -> None:
+    """Notes which parameters of a layer its populations were computed from, unless they are arrays of the graph."""
+    bound = {(id(b.owner), b.attribute) for (name, _), b in builder.bindings.items() if name in made}
+    names = [k for k, p in layer.named_parameters(recurse=False) if p.requires_grad and (id(layer), k) not in bound]
+    for name in made:
+        op = builder.ops[name]
+        if names and isinstance(op, Neuron):
+            behind = tuple(f"{builder.name}.{k}" if builder.name else k for k in names)
+            said = {**op.metadata.get(DERIVED, {}), "a time constant or threshold": behind}
+            builder.ops[name] = op.with_(metadata={**op.metadata, DERIVED: said})
 
 
 def _in_loop(handler: Handler, call: Call) -> Any:

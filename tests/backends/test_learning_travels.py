@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,10 @@ from snnir import nn
 from snnir.backends.torch_source.neurons import check_surrogates
 from snnir.diffusion.checkpoint import write_weights
 from snnir.errors import CompileError
+from snnir.frontends.torch_fx import to_module_weights
+from snnir.learning import check_trainable
 from snnir.models.loading import load_weights
+from tests.backends.family import FAMILY, built
 
 SURROGATES = [nn.Triangle(0.5), nn.ATan(3.0), nn.FastSigmoid(2.0)]
 
@@ -107,3 +112,87 @@ def test_numbers_of_the_code_are_not_weights(tmp_path: Path) -> None:
     keys = sorted(load_file(tmp_path / "w.safetensors"))
     assert keys == ["first.bias", "first.weight", "fixed.scale", "free.scale", "last.bias", "last.weight"]
     load_weights(Constants(), tmp_path / "w.safetensors")
+
+
+class Neurons(nn.Module):
+    """Neurons all of whose parameters are trained, from values that an emitted layer could leave out (0 and 1)."""
+
+    input_shape = (4,)
+
+    def __init__(self, cuba: bool, reset: Any, learn: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 3)
+        common: dict[str, Any] = {"v_threshold": 0.4, "dt": 1e-3, "surrogate": nn.ATan(3.0), "reset": reset}
+        fields = ["r", "v_leak", "v_threshold", *(["v_reset"] if reset == "value" else [])]
+        if cuba:
+            fields += ["tau_syn", "tau_mem", "w_in"]
+            self.lif: Any = nn.CubaLIF(4e-3, 8e-3, r=8.0, w_in=4.0, learn=fields if learn else (), **common)
+        else:
+            self.lif = nn.LIF(5e-3, r=5.0, learn=[*fields, "tau"] if learn else (), **common)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.lif(self.fc(x))
+        return y
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+@pytest.mark.parametrize("cuba", [False, True], ids=["LIF", "CubaLIF"])
+@pytest.mark.parametrize("target", FAMILY)
+def test_neuron_parameters_are_trained_where_the_model_trains_them(target: str, cuba: bool, reset: str) -> None:
+    """They never were: every one of them was a buffer."""
+    model = Neurons(cuba, reset).double()
+    graph = snnir.load(model)
+    emitted = built(graph, target).module(torch.float64)
+    fields = [name for name, _ in model.lif.named_parameters()]
+    assert sorted(name for name, _ in emitted.lif.named_parameters()) == sorted(fields)
+    x = torch.rand(12, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2
+    optimisers = [torch.optim.SGD(m.parameters(), lr=1e-6) for m in (model, emitted)]
+    for _ in range(3):
+        for module, optimiser in zip((model, emitted), optimisers, strict=True):
+            optimiser.zero_grad()
+            module(x).square().sum().backward()
+            optimiser.step()
+        for field in fields:
+            mine, wanted = getattr(emitted.lif, field).grad, getattr(model.lif, field).grad
+            torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-5)
+    assert torch.equal(model(x), emitted(x))
+    assert torch.equal(copy.deepcopy(emitted)(x), emitted(x))
+    assert emitted.state_dict().keys() == {spelt for spelt in graph.weights()}
+    back = graph.with_weights(emitted.state_dict())
+    twin = to_module_weights(back, Neurons(cuba, reset).double())
+    for (name, value), wanted in zip(twin.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_neuron_parameters_are_buffers_where_the_model_does_not_train_them() -> None:
+    module = built(snnir.load(Neurons(False, "value", learn=False)), "torch").module()
+    assert [name for name, _ in module.named_parameters()] == ["fc.weight", "fc.bias"]
+
+
+def test_a_neuron_that_is_used_twice_has_its_parameters_once() -> None:
+    class Twice(Neurons):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.lif(self.lif(self.fc(x)))
+            return y
+
+    module = built(snnir.load(Twice(False, "value")), "torch").module()
+    names = [name for name, _ in module.named_parameters()]
+    assert sorted(names) == sorted(
+        ["fc.weight", "fc.bias", *(f"lif.{f}" for f, _ in Twice(False, "value").lif.named_parameters())]
+    )
+
+
+@pytest.mark.oracle
+def test_parameters_that_a_framework_s_layer_computes_with_are_not_left_out_unnoticed() -> None:
+    import snntorch
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(0.9, init_hidden=True, learn_beta=True))
+    with pytest.raises(CompileError, match=r"a time constant or threshold is computed from 1\.beta"):
+        check_trainable(snnir.load(model, dt=1e-3).ops)
+    thresholds = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(0.9, init_hidden=True, learn_threshold=True))
+    graph = snnir.load(thresholds, dt=1e-3)
+    check_trainable(graph.ops)
+    module = built(graph, "snntorch").module()
+    assert [name for name, _ in module.named_parameters()] == ["_0.weight", "_0.bias", "_1.v_threshold"]
