@@ -167,6 +167,56 @@ def test_any_folder_gives_in_xylosim_what_it_gives(tiny: None, tmp_path_factory:
     assert counted["spikes"] > 100
 
 
+def ring(delay: int) -> Graph:
+    """A stack that needs two of the tiny chips, in a loop with a norm and a gate, which no chip has."""
+    rng = np.random.default_rng(0)
+    made = [*layers(rng, "a", [3, 12, 5, 14, 12, 5], 0.9), *gated(rng, "host", 5, 5)]
+    made += [("late", Delay(delay=np.full(5, delay * DT))), ("back", Linear(weight=rng.normal(0.2, 0.4, (12, 5))))]
+    ops = {"x": Input(shape=(3,)), **dict(made), "y": Output()}
+    edges = [Edge(a, b) for a, b in pairwise(["x", *(name for name, _ in made), "a1.n"])]
+    return Graph(ops, (*edges, Edge("a5.n", "y")), SOFT)
+
+
+def test_a_part_of_a_loop_on_two_chips_that_run_side_by_side(tiny: None, tmp_path: Path) -> None:
+    graph = ring(7)  # no step more than it has to be
+    x = {"x": (np.random.default_rng(3).random((50, 2, 3)) < 0.5).astype(np.float64)}
+    result = snnir.compile(graph, "xylo-audio3", host="onnx", chips="auto", calibrate=x)
+    artifact = result.artifact
+    assert isinstance(artifact, PartitionArtifact)
+    (loop,) = artifact.placement.loops
+    (part,) = (p for p in loop.parts if p.side == "chip")
+    assert len(artifact.placement.spreads[part.name].chips) == 2
+    floats, recorded = artifact.run(x, ("host.gate",), chip="float")
+    expected = snnir.interpret(graph, x)
+    assert np.array_equal(floats["y"], expected)
+    assert recorded["host.gate"].any()  # something does go round
+    result.save(tmp_path / "out")
+    np.savez(tmp_path / "in.npz", **x)
+    ours, _ = artifact.run(x)
+    assert (ours["y"] != expected).any()
+    for more, wanted in ([], ours["y"]), (["--vendor"], ours["y"]), (["--float"], expected):
+        done = run_script(tmp_path / "out", str(tmp_path / "in.npz"), "-o", str(tmp_path / "y.npz"), *more)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "y.npz") as file:
+            assert np.array_equal(file["y"], wanted)
+
+
+def test_a_loop_too_short_for_two_chips_keeps_to_one(tiny: None) -> None:
+    """Two chips are later than one: what they have no time for is made as small as for one, and no smaller."""
+    x = {"x": np.ones((5, 1, 3))}
+    several = partition(ring(7), "xylo-audio3", chips="auto", calibrate=x)
+    assert [len(spread.chips) for spread in several.spreads.values()] == [2]
+    short, one = (partition(ring(6), "xylo-audio3", chips=chips, calibrate=x) for chips in ("auto", 1))
+    assert not short.spreads
+    assert short.loops
+    assert short.places == one.places
+    assert sum(p.side == "chip" for p in short.places.values()) == 6
+    for found in (several, short):
+        x = inputs_for(found.graph, T=20, rng=0, values="spikes")
+        assert np.array_equal(run(found, x)["y"], snnir.interpret(found.graph, x))
+    assert attempt(ring(4), x) == (None, {"placement-nothing"})
+
+
 @pytest.fixture(scope="module")
 def two() -> CompileResult:
     return snnir.compile(shared(), "xylo-audio3", host="onnx", chips="auto")
