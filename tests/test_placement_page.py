@@ -14,7 +14,7 @@ from snnir.cli import run
 from snnir.placement import partition
 from snnir.placement.chips import picture as chips
 from snnir.placement.chips import spread
-from snnir.placement.picture import COLOURS, page
+from snnir.placement.picture import CHIPS, COLOURS, page
 from tests.browser import WHY_NOT, Browser, find_browser
 from tests.test_placement_chips import layered
 from tests.test_placement_loops import feedback
@@ -74,6 +74,30 @@ def test_parts_are_frames_that_open_and_close(browser: Browser, tmp_path: Path) 
     assert browser.run(f"getComputedStyle(document.querySelector('#{frame} .outline')).stroke") == rgb(
         COLOURS["chip"][1]
     )
+    assert browser.complaints == []
+
+
+@pytest.mark.skipif(find_browser() is None, reason=WHY_NOT)
+def test_chips_of_a_part_are_frames_within_its_own(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from tests.test_placement_several import shared\nmodel = shared()\n")
+    html = tmp_path / "both.html"
+    command = ["visualize", str(tmp_path / "net.py"), "--target", "xylo-audio3", "--host", "onnx", "--chips", "2"]
+    assert run([*command, "-o", str(html)]) == 0
+    browser.open(html)
+    assert "Where a part needs several chips, each has a frame and a colour within it." in browser.run(DETAILS)
+    assert filled(browser, "a1_n") == filled(browser, "b1_n") == rgb(CHIPS[0][0])
+    assert filled(browser, "a4_n") == rgb(CHIPS[1][0])
+    assert filled(browser, "host_norm") == rgb(COLOURS["host"][0])
+    inner = browser.run("pictures.graph.modules.get('02-chip/01-chip').parent")
+    assert inner == "02-chip (xylo-audio3, 2 chips)"
+    assert "16 of 16 → 00-chip/01-chip" in browser.run("document.querySelector('#graph-a3_n').textContent")
+    tip = browser.run("document.querySelector('#graph-b3_n title').textContent")
+    assert "chip: 02-chip/00-chip" in tip
+    assert "in use: 16 of 32 output neurons of 02-chip/00-chip, 16 of 16 channels of 02-chip/01-chip" in tip
+    browser.run("select('graph', 'm02-chip (xylo-audio3, 2 chips)')")
+    assert "because34346 connections between hidden neurons (expected at most 31744)" in browser.run(DETAILS)
+    browser.run("select('graph', 'm02-chip/01-chip')")
+    assert "goes in16 of 16 channels: b3.n" in browser.run(DETAILS)
     assert browser.complaints == []
 
 

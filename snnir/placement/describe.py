@@ -90,7 +90,7 @@ def text(placement: Placement) -> str:
     for name, spread in placement.spreads.items():
         lines += ["", f"{name}: why one chip does not hold it:"]
         lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
-        lines += [f"  {name}/{cut_line(cut)}" for cut in spread.cuts]
+        lines += [f"  {cut_line(cut, name)}" for cut in spread.cuts]
     for misfit in placement.misfits:
         lines += ["", *_misfit(misfit)]
     if placement.moved:

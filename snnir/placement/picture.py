@@ -10,8 +10,9 @@ from snnir.draw.style import Family
 from snnir.draw.view import Box, View, view
 from snnir.naming import identifiers
 from snnir.placement.chips import picture as chips
+from snnir.placement.chips.describe import crossing_facts, in_pieces, named
 from snnir.placement.chips.types import Spread
-from snnir.placement.types import Placement, Side
+from snnir.placement.types import Part, Place, Placement, Side
 
 COLOURS: dict[Side, tuple[str, str, str]] = {
     "chip": ("#FBD9C2", "#C24A00", "on the chip"),
@@ -19,33 +20,53 @@ COLOURS: dict[Side, tuple[str, str, str]] = {
     "driver": ("#FFFFFF", "#546E7A", "between them"),
 }
 """Side -> fill, line, and what the legend says; of Okabe and Ito's palette, as all pictures."""
+CHIPS = tuple(colours for colours in chips.COLOURS if colours[1] != COLOURS["host"][1])
+"""Of the chips of a part, in turn: none is the host's."""
 
 
 def placed_view(placement: Placement, title: str | None = None) -> View:
-    """What there is to draw: ops keep their shapes, colours say where they run."""
+    """What there is to draw: ops keep their shapes, colours say where they run; a part's chips, where it has several,
+    are frames within its own."""
     plain = view(placement.graph)
     ids = identifiers(placement.graph.ops)
-    part_of: dict[str, str] = {}
+    frames: dict[str, tuple[str, ...]] = {}
     tints: dict[str, str] = {}
+    drawn: dict[str, chips.Drawn] = {}
     for part in placement.parts:
-        frame = f"{part.name} ({placement.target if part.side == 'chip' else placement.host})"
+        frame = part_frame(placement, part)
         tints[frame] = COLOURS[part.side][1]
-        own = {n for n in part.graph.ops if n in placement.graph and n not in part.graph.inputs}
-        for name in own:
-            part_of.setdefault(ids[name], frame)
-    sides = {ids[name]: place.side for name, place in placement.places.items()}
-    reasons = {ids[name]: place.reason for name, place in placement.places.items()}
-    boxes = tuple(_box(box, sides[box.id], reasons[box.id], part_of.get(box.id)) for box in plain.boxes)
-    chips = sum(part.side == "chip" for part in placement.parts)
-    said = f"{plain.title} · {chips} parts for {placement.target}, {len(placement.parts) - chips} for {placement.host}"
-    return View(title or said, boxes, plain.links, tints)
+        spread = placement.spreads.get(part.name)
+        inner = chips.drawn_on(spread, part.name, CHIPS) if spread else chips.DrawnOn({}, {})
+        tints |= inner.tints
+        for name in (n for n in part.graph.ops if n in placement.graph and n not in part.graph.inputs):
+            on = inner.ops.get(name)
+            if frames.setdefault(ids[name], (frame, on.frame) if on else (frame,)) and on:
+                drawn.setdefault(ids[name], on)
+    said = {ids[name]: place for name, place in placement.places.items()}
+    boxes = tuple(_box(box, said[box.id], frames.get(box.id, ()), drawn.get(box.id)) for box in plain.boxes)
+    many = sum(part.side == "chip" for part in placement.parts)
+    said_title = (
+        f"{plain.title} · {many} parts for {placement.target}, {len(placement.parts) - many} for {placement.host}"
+    )
+    return View(title or said_title, boxes, plain.links, tints)
 
 
-def _box(box: Box, side: Side, reason: str, frame: str | None) -> Box:
-    fill, line, label = COLOURS[side]
-    family: Family = replace(box.family, fill=fill, line=line, label=f"{box.family.label}, {label}")
-    details = f"{box.details}\n{label}: {reason}"
-    return replace(box, family=family, details=details, groups=(frame,) if frame else ())
+def part_frame(placement: Placement, part: Part) -> str:
+    """What a part's frame is called."""
+    spread = placement.spreads.get(part.name)
+    several = f", {len(spread.chips)} chips" if spread else ""
+    return f"{part.name} ({placement.target if part.side == 'chip' else placement.host}{several})"
+
+
+def _box(box: Box, place: Place, frames: tuple[str, ...], on: chips.Drawn | None) -> Box:
+    fill, line, label = COLOURS[place.side]
+    details = f"{box.details}\n{label}: {place.reason}"
+    if on is not None:
+        fill, line = on.colours
+        details += f"\n{on.where}"
+    lines = (*box.lines[:-1], chips.last_line(box, on)) if on else box.lines
+    family: Family = replace(box.family, fill=fill, line=line, label=f"{box.family.label}, {on.label if on else label}")
+    return replace(box, family=family, lines=lines, details=details, groups=frames)
 
 
 def page(placement: Placement | Spread, title: str | None = None) -> str:
@@ -57,7 +78,15 @@ def page(placement: Placement | Spread, title: str | None = None) -> str:
         shown, notes = chips.spread_view(placement, title), chips.notes(placement)
         return coloured_text(placement.graph, shown, notes, chips.hint(placement), chips.frames(placement))
     hint = f"Orange runs on the chip ({placement.target}), blue on the host ({placement.host}), white between them."
-    return coloured_text(placement.graph, placed_view(placement, title), _notes(placement), hint)
+    if placement.spreads:
+        hint += " Where a part needs several chips, each has a frame and a colour within it."
+    frames: dict[str, list[tuple[str, str]]] = {}
+    for part in placement.chips:
+        spread = placement.spreads.get(part.name)
+        if spread is not None:
+            frames[part_frame(placement, part)] = [("because", chips.why(spread))]
+            frames |= chips.frames(spread, part.name)
+    return coloured_text(placement.graph, placed_view(placement, title), _notes(placement), hint, frames)
 
 
 def _notes(placement: Placement) -> dict[str, list[tuple[str, str]]]:
@@ -73,6 +102,11 @@ def _notes(placement: Placement) -> dict[str, list[tuple[str, str]]]:
         what = "graded spikes" if crossing.kind == "graded" else crossing.kind
         way = f"{crossing.width} {what} per step {'into' if crossing.to_chip else 'off'} the chip"
         notes[ids[crossing.source]].append(("crosses", way))
+    for part_name, spread in placement.spreads.items():
+        for name, on in spread.places.items():
+            if on and name in placement.places:
+                copies = f"{', '.join(named(part_name, chip) for chip in on)}{' (in pieces)' * in_pieces(spread, name)}"
+                notes[ids[name]] += [("chip", copies), *crossing_facts(spread, name, part_name)]
     return notes
 
 

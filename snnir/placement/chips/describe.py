@@ -68,8 +68,12 @@ def place(spread: Spread, name: str) -> str:
     if not chips:
         ends = {*spread.graph.inputs, *spread.graph.outputs, *(s.name for s in spread.steps if isinstance(s, Pick))}
         return "between chips and user" if name in ends else "no output needs it: left out"
-    pieces = [p.name for p in spread.chips if any(v.startswith(f"{name}[") for v in p.gives)]
-    return ", ".join(chips) + (" (in pieces)" if pieces and name not in spread.chips[0].graph else "")
+    return ", ".join(chips) + " (in pieces)" * in_pieces(spread, name)
+
+
+def in_pieces(spread: Spread, name: str) -> bool:
+    """Whether chips give pieces of a population; one may hold all of it."""
+    return any(value.startswith(f"{name}[") for part in spread.chips for value in part.gives)
 
 
 def chip_line(spread: Spread, part: Part) -> str:
@@ -102,25 +106,32 @@ def chip_facts(spread: Spread, part: Part) -> list[tuple[str, str]]:
     ]
 
 
-def crossing_facts(spread: Spread, name: str) -> list[tuple[str, str]]:
+def named(part: str, chip: str) -> str:
+    """A chip's name; within a part that needs several (`part`, else ''), that part's folder first."""
+    return f"{part}/{chip}" if part else chip
+
+
+def crossing_facts(spread: Spread, name: str, part: str = "") -> list[tuple[str, str]]:
     """What there is to say of an op whose spikes go from chip to chip, pieces and slices of them too: each with the
-    room that its chips have."""
+    room that its chips have. `part`: as for `named`."""
     found: list[tuple[str, str]] = []
     parts = {part.name: part for part in spread.chips}
     for cut in spread.cuts:
         if cut.value.partition("[")[0] != name:
             continue
         out = used(spread, parts[cut.source])[1]
-        room = f"{out} output neurons of {cut.source}"
-        room += "".join(f", {used(spread, parts[to])[0]} channels of {to}" for to in cut.targets)
-        found.append(("crosses", f"{cut.value}: {cut.width} spikes per step, {cut.source} → {', '.join(cut.targets)}"))
+        room = f"{out} output neurons of {named(part, cut.source)}"
+        room += "".join(f", {used(spread, parts[to])[0]} channels of {named(part, to)}" for to in cut.targets)
+        to = ", ".join(named(part, to) for to in cut.targets)
+        found.append(("crosses", f"{cut.value}: {cut.width} spikes per step, {named(part, cut.source)} → {to}"))
         found.append(("in use", room))
         if cut.several:
             found.append(("lost", f"spikes more than once in a step {cut.several} times; one spike crosses"))
     return found
 
 
-def cut_line(cut: Cut) -> str:
-    """A cut in a line."""
+def cut_line(cut: Cut, part: str = "") -> str:
+    """A cut in a line; `part`: as for `named`."""
     lost = f"; spikes more than once in a step {cut.several} times, and one crosses" if cut.several else ""
-    return f"{cut.value}: {cut.width} spikes, {cut.source} -> {', '.join(cut.targets)}{lost}"
+    to = ", ".join(named(part, to) for to in cut.targets)
+    return f"{cut.value}: {cut.width} spikes, {named(part, cut.source)} -> {to}{lost}"
