@@ -61,7 +61,8 @@ class CompileError(SnnirError):
     def __init__(self, violations: Iterable[Violation], title: str = "") -> None:
         self.violations: tuple[Violation, ...] = tuple(violations)
         self.title = title or f"{len(self.violations)} violation{'s' if len(self.violations) != 1 else ''}"
-        super().__init__("\n".join([self.title + ":", *(str(v) for v in self.violations)]))
+        head = [] if self.title == "error" else [self.title + ":"]  # the one violation says it all
+        super().__init__("\n".join([*head, *(str(v) for v in self.violations)]))
 
 
 class UsageError(SnnirError):

@@ -74,7 +74,9 @@ def _wire(wire: Wire) -> dict[str, Any]:
 
 def _written(p: Mapping[str, Any]) -> str:
     """One projection in a line."""
-    ends = f"{p['from']} to {p['to']}" + (f", {p['delay']} steps later" if p["delay"] else "")
+    ends = f"{p['from']} to {p['to']}" + (
+        f", {p['delay']} step{'s' if p['delay'] != 1 else ''} later" if p["delay"] else ""
+    )
     if p["as"] == "matrix":
         return f"{ends}: a matrix {'x'.join(map(str, p['shape']))}" + (f" ({p['why']})" if p["why"] else "")
     plain = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "phases": [1, 1]}

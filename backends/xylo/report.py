@@ -124,9 +124,11 @@ def _notes(
     chosen = next(c for c in measured["candidates"] if c["name"] == measured["chosen"])
     if chosen["neuron_steps_with_several_spikes"]:
         count = chosen["neuron_steps_with_several_spikes"]
-        notes.append(f"hidden neurons spiked more than once in a step {count} times, where the network spikes once")
+        times = f"{count} time{'s' if count != 1 else ''}"
+        notes.append(f"hidden neurons spiked more than once in a step {times}, where the network spikes once")
     if chosen["saturated_states"]:
-        notes.append(f"states reached the ends of 16 bits {chosen['saturated_states']} times")
+        count = chosen["saturated_states"]
+        notes.append(f"states reached the ends of 16 bits {count} time{'s' if count != 1 else ''}")
     for name, c in cells.items():
         rule = plan.network.populations[name].rule
         if rule is not None and not c.ideal.direct and semantics.start == "rest" and np.any(rule.start != 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -272,8 +274,15 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
         for line in more:
             click.echo(" " * margin + line)
     click.echo(f"  written to {folder}")
-    for path in _files(folder) if "part_reports" not in result.report else ["run.py"]:
-        click.echo(f"    {Path(folder, path)}")
+    for path in _listed(_files(folder)) if "part_reports" not in result.report else ["run.py"]:
+        click.echo(f"    {Path(folder)}{os.sep}{path}")
+
+
+def _listed(files: list[str]) -> list[str]:
+    """The files of a folder, those of its own folders counted."""
+    inside = Counter(path.partition(os.sep)[0] for path in files if os.sep in path)
+    own = [path for path in files if os.sep not in path]
+    return sorted([*own, *(f"{name}{os.sep} ({n} file{'s' if n != 1 else ''})" for name, n in inside.items())])
 
 
 def _print_step(step: Mapping[str, Any], time_passes: bool) -> None:
@@ -285,6 +294,7 @@ def _print_step(step: Mapping[str, Any], time_passes: bool) -> None:
     for kind, word in (("did", ""), ("declined", "left alone: ")):
         some = [note for note in notes if note["kind"] == kind]
         for note in some[:SHOWN_NOTES]:
-            click.echo(f"    {note['where']}: {word}{note['text']}")
+            said = "" if ": " in note["text"] else word  # the text says itself what was not done, and then why
+            click.echo(f"    {note['where']}: {said}{note['text']}")
         if len(some) > SHOWN_NOTES:
             click.echo(f"    ... and {len(some) - SHOWN_NOTES} more of these")

@@ -197,6 +197,10 @@ def _figure(value: Any, of_limit: bool = False) -> str:
     if isinstance(value, dict):
         if len(value) > 8 and all(isinstance(v, str) for v in value.values()):  # a word for each of many ops
             return ", ".join(f"{word} ({n} ops)" for word, n in Counter(value.values()).most_common())
+        if value and all(
+            isinstance(v, int) and str(k).isdigit() for k, v in value.items()
+        ):  # a number: how many have it
+            return ", ".join(f"{n} x {k}" for k, n in value.items())
         inner = [
             f"{name} ({_figure(v, of_limit)})" if isinstance(v, dict) else f"{name} {_figure(v, of_limit)}"
             for name, v in value.items()

@@ -68,7 +68,8 @@ class LowerUpsample(Pass):
     def _lower(self, work: Work, name: str, op: Upsample2d, log: Log) -> None:
         if self.alone == "shift":
             added = upsample_by_shifts(work, name, op)
-            log.did(name, f"became {added} masks and shifts and a {work.ops[name].kind}")
+            more = f"{added} masks and shifts" if added != 1 else "a mask or shift"
+            log.did(name, f"became {more} and a {work.ops[name].kind}" if added else f"became a {work.ops[name].kind}")
             return
         for edge in work.outgoing(name):
             reader = work.ops[edge.target]

@@ -15,7 +15,7 @@ from snnir.cli import cli, run
 from snnir.cli.common import State
 from snnir.cli.failure import explain
 from snnir.cli.show import print_violations
-from snnir.errors import UsageError, Violation
+from snnir.errors import UsageError, Violation, fail
 from snnir.registry import backend, backend_names
 from tests.cli.kit import network
 
@@ -142,3 +142,20 @@ def test_an_import_that_an_extra_mends_is_no_fault_of_snnir(capsys: pytest.Captu
     assert "pip install 'snnir[snntorch]'" in capsys.readouterr().err
     assert explain(ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere"), State()) == 2
     assert "a fault of snnir" in capsys.readouterr().err
+
+
+def test_what_is_written_is_listed_once_and_short(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    status, out, _ = said(capsys, "compile", "net.nir", "-t", "lava", "-o", "chip")
+    assert status == 0
+    listed = [line.strip() for line in out.partition("written to chip\n")[2].splitlines()]
+    there = sorted(path.name for path in (folder / "chip").iterdir())
+    assert [name.removeprefix("chip/").partition("/")[0] for name in listed] == there
+    files = sum(path.is_file() for path in (folder / "chip" / "loihi_simulator").iterdir())
+    assert f"chip/loihi_simulator/ ({files} files)" in listed
+
+
+def test_an_error_of_one_violation_has_no_empty_title() -> None:
+    assert str(fail("nir-file", "does not exist", where="net.nir")) == "[nir-file] net.nir: does not exist"
