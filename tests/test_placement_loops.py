@@ -225,3 +225,47 @@ def test_weights_that_read_what_comes_late_are_behind_the_loop_too() -> None:
     )
     with pytest.raises(CompileError, match="comes back after 1 step; on lava and a host that takes 3 steps"):
         partition(prompt, "lava", place={"a": "chip", "norm": "host"})
+
+
+def test_what_a_loop_begins_with_is_on_its_side() -> None:
+    """The recurrent weights read an Affine, too, so that the value before the first step follows from it."""
+    n, rng = SIZE, np.random.default_rng(0)
+    ops = {
+        "x": Input(shape=(n,)),
+        "side": Affine(weight=rng.normal(0, 1, (n, n)), bias=np.ones(n)),
+        "w": Linear(weight=rng.normal(0, 4, (n, n))),
+        "a": lif(),
+        "back": Linear(weight=rng.normal(0, 1, (n, n))),
+        "wb": Linear(weight=rng.normal(0, 4, (n, n))),
+        "b": lif(),
+        "y": Output(),
+        "also": Output(),
+    }
+    pairs = [("x", "side"), ("x", "w"), ("w", "a"), ("a", "back"), ("side", "back"), ("back", "a"), ("a", "wb")]
+    pairs += [("wb", "b"), ("b", "y")]
+    graph = Graph(
+        {name: op for name, op in ops.items() if name != "also"},
+        tuple(Edge(*p) for p in pairs),
+        NIR_SEMANTICS.with_(dt=1e-3, start="zero"),
+    ).verify()
+    x = inputs_for(graph, T=30, values="spikes")
+    placement = partition(graph, "lava", calibrate=x)
+    assert {n for n, p in placement.places.items() if p.side == "host"} == {"x", "y"}
+    read = Graph(ops, (*graph.edges, Edge("side", "also")), graph.semantics).verify()  # the host needs it
+    placement = partition(read, "lava", calibrate=x)
+    assert [n for n, p in placement.places.items() if p.side == "chip"] == ["wb", "b"]
+    assert placement.places["a"].reason.startswith("side, which feeds its loop, has to be on the same side")
+    found, values = snnir.interpret(read, x), run(placement, x)
+    assert all(np.array_equal(values[name], found[name]) for name in ("y", "also"))
+
+
+def test_a_loop_is_shared_where_only_that_leaves_what_is_asked_for_on_the_chip() -> None:
+    n = SIZE
+    ops = {"x": Input(shape=(n,)), "late": Delay(delay=np.full(n, 3e-3)), "a": lif(), "y": Output(), "spikes": Output()}
+    pairs = [("x", "late"), ("late", "a"), ("a", "late"), ("late", "y"), ("a", "spikes")]
+    graph = Graph(ops, tuple(Edge(*p) for p in pairs), NIR_SEMANTICS.with_(dt=1e-3, start="zero")).verify()
+    placement = partition(graph, "lava", place={"a": "chip"})  # the host reads what the Delay gives
+    assert {name: placement.places[name].side for name in ("late", "a")} == {"late": "driver", "a": "chip"}
+    x = inputs_for(graph, T=20, values="spikes")
+    found, values = snnir.interpret(graph, x), run(placement, x)
+    assert all(np.array_equal(values[name], found[name]) for name in ("y", "spikes"))

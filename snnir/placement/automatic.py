@@ -20,12 +20,12 @@ from snnir.placement.loop_time import short_loops
 from snnir.placement.mincut import on_chip
 from snnir.placement.opening import BETWEEN, Loops
 from snnir.placement.overrides import forced
-from snnir.placement.parts import Step, cut, part_of, sides_of
+from snnir.placement.parts import Apart, Step, cut, part_of, sides_of
 from snnir.placement.reasons import Reasons
 from snnir.placement.several import Several, several_for
 from snnir.placement.smaller import smaller
 from snnir.placement.types import Loop, Part, Placement, Side, parts_of
-from snnir.schedule import Group, schedule
+from snnir.schedule import schedule
 from snnir.target import Backend, Ports
 
 HOSTS = ("torch", "onnx")
@@ -126,6 +126,7 @@ class _Search:
     several: Several | None = None
     misfits: list[dict[str, Any]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
+    together: frozenset[tuple[str, str]] = frozenset()
     loops: Loops = field(init=False)
     reasons: Reasons = field(init=False)
 
@@ -185,38 +186,23 @@ class _Search:
                 self.barred[name] = "no input reaches it: every part that reads it has its own copy"
             elif type(op) not in self.chip.target.ops:
                 self.barred[name] = f"{op.kind} does not exist on {self.chip.target.title}"
-        self._follow(self.graph.ops)
+        self.reasons.follow(self.graph.ops, self.loops)
 
-    def _follow(self, names: Collection[str]) -> None:
-        """The loops of ops that may just have been barred: on both sides, if values wait in them, or on the host."""
-        for group in self.loops.cycles:
-            if not any(name in names for name in group.ops):
-                continue
-            if group.ops[0] not in self.loops.closed:
-                self.loops.consider(group, self.barred)
-            if group.ops[0] not in self.loops.open:
-                self._bar_loop(group)
-                continue
-            for name in group.ops:
-                if name in self.loops.waiting:
-                    self.barred.setdefault(name, BETWEEN)
-
-    def _bar_loop(self, group: Group) -> None:
-        why = next((name for name in group.ops if self.barred.get(name, BETWEEN) != BETWEEN), None)
-        for name in group.ops:
-            if self.barred.get(name) == BETWEEN:
-                del self.barred[name]
-            if why is not None:
-                closed = self.loops.closed.get(name)
-                more = f" (the loop cannot lie on both sides: {closed})" if closed else ""
-                self.barred.setdefault(name, f"in a loop with {why}: {self.barred[why]}{more}")
-
-    def _closed(self, error: CompileError) -> bool:
-        """Whether some loop need not lie on both sides; then it no longer does."""
-        found = self.loops.close(error.violations[0])
-        for group in found:
-            self._bar_loop(group)
-        return bool(found)
+    def _answered(self, error: CompileError) -> bool:
+        """Whether a cut that cannot be is answered by another one; each answer is given once."""
+        if isinstance(error, Apart) and not error.pairs <= self.together:
+            self.together |= error.pairs
+            for name, reader in sorted(error.pairs):
+                self.reasons.tie(name, reader, self.loops)
+            return True
+        # A loop that was to lie on both sides only because it might: it stays on one. And one that might, may.
+        closed = self.loops.close(error.violations[0])
+        for group in closed:
+            self.reasons.bar_loop(group, self.loops)
+        opened = self.loops.try_open() if not closed else []
+        for group in opened:
+            self.reasons.wait(group, self.loops)
+        return bool(closed or opened)
 
     def _bar_by_meaning(self) -> None:
         """Neurons whose rule the chip does not have: each is tried alone."""
@@ -226,6 +212,8 @@ class _Search:
             if reasons and self.loops.could(group):
                 alone = {name: self._against([name]) for name in group.ops}
                 self.loops.consider(group, {name for name in alone if alone[name]})
+                if not any(alone.values()):  # each can be there, if not all in one part
+                    self.loops.open.update(group.ops)
             if group.ops[0] in self.loops.open:
                 for name in group.ops:
                     self.reasons.bar([name], alone[name])
@@ -241,7 +229,10 @@ class _Search:
         sides = sides_of(self.graph, set(members))
         if not set(members) <= sides.keys():
             return []
-        part = part_of(self.graph, sides, "trial", members, Fraction(1))
+        try:
+            part = part_of(self.graph, sides, "trial", members, Fraction(1))
+        except Apart:  # from what is beside them, which it need not be
+            return []
         return [v for v in self._broken(part) if not of_room(v)]
 
     def _broken(self, part: Part) -> list[Violation]:
@@ -254,7 +245,7 @@ class _Search:
 
     def _fitting(self) -> tuple[dict[str, Side], tuple[Step, ...]]:
         """The best cut whose parts keep all rules that show before there are integers."""
-        while True:  # each turn closes a loop, or bars an op
+        while True:  # each turn opens or closes a loop, ties or bars ops
             faults = self.reasons.cannot()
             if faults:
                 raise CompileError(faults, title="what is to be on the chip cannot run there")
@@ -268,15 +259,15 @@ class _Search:
                     self._require_time(steps)
                     return sides, steps
             except CompileError as error:
-                # A loop that was to lie on both sides only because it might: it stays on one.
-                if not self._closed(error):
+                if not self._answered(error):
                     raise
                 continue
             self._shrink(*tight)
 
     def _cut(self, without: frozenset[str]) -> tuple[dict[str, Side], tuple[Step, ...]]:
         able = frozenset(self.graph.ops) - self.barred.keys() - without
-        chip = on_chip(self.graph, able, self.forced, self.ports, self.reasons.most, frozenset(self.loops.open))
+        loose = frozenset(self.loops.open)
+        chip = on_chip(self.graph, able, self.forced, self.ports, self.reasons.most, loose, sorted(self.together))
         sides = sides_of(self.graph, chip)
         return sides, cut(self.graph, sides)
 
@@ -335,7 +326,7 @@ class _Search:
         limit = f", {first.expected}" if first.expected else ""
         off = [*aside, *(n for n in populations if n not in kept)]
         self.reasons.bar(off, [first], "does not fit: ", f"{limit}{much}")
-        self._follow(off)
+        self.reasons.follow(off, self.loops)
 
     def _fits(self, off: frozenset[str], kept: Collection[str]) -> bool:
         return not self._breaks(off, kept)
@@ -386,7 +377,7 @@ class _Search:
                     found.setdefault(name, []).append(fault)
         for name, reasons in found.items():
             self.reasons.bar([name], reasons, "its integers show: ")
-        self._follow(found)
+        self.reasons.follow(found, self.loops)
         said = {v: None for reasons in found.values() for v in reasons}
         self.moved.append({"ops": list(found), "with": [], "violations": [v.to_json() for v in said]})
 

@@ -6,7 +6,8 @@ costs more than everything else together, so that it happens only where the user
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -46,6 +47,7 @@ def on_chip(
     ports: Ports,
     most: Mapping[str, int | None],
     loose: frozenset[str] = frozenset(),
+    together: Iterable[tuple[str, str]] = (),
 ) -> frozenset[str]:
     """The ops that go on the chip.
 
@@ -53,6 +55,7 @@ def on_chip(
         graph: the network. able: the ops that the chip can run. forced: op -> 'chip' or 'host'.
         ports: what can cross. most: of every op's value, see `bounds`.
         loose: ops of loops that may lie on both sides; all others stay together.
+        together: pairs of ops that are to be on one side, besides.
     """
     import networkx as nx
 
@@ -86,12 +89,11 @@ def on_chip(
         for reader in readers:
             add(out, ("op", reader), _TOGETHER)
             add(("op", reader), into, _TOGETHER)
-    for group in schedule(graph).groups:
-        if group.cyclic and group.ops[0] not in loose:
-            for a, b in zip(group.ops, group.ops[1:], strict=False):
-                if a in speed and b in speed:
-                    add(("op", a), ("op", b), _NEVER)
-                    add(("op", b), ("op", a), _NEVER)
+    cycles = [group.ops for group in schedule(graph).groups if group.cyclic and group.ops[0] not in loose]
+    for a, b in [*(pair for ops in cycles for pair in pairwise(ops)), *together]:
+        if a in speed and b in speed:
+            add(("op", a), ("op", b), _NEVER)
+            add(("op", b), ("op", a), _NEVER)
     _, (chip, _) = nx.minimum_cut(flow, "chip", "host")
     # Where what is forced leaves only cuts that cannot be, an op that is not able may come to lie on the chip's side.
     return able & {node[1] for node in chip if isinstance(node, tuple) and node[0] == "op"}

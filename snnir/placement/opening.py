@@ -101,6 +101,13 @@ class Loops:
         changes = any(isinstance(self.graph[name], (Repeat, TemporalMean)) for name in group.ops)
         return group.cyclic and not changes and any(name in self.waiting for name in group.ops)
 
+    def try_open(self) -> list[Group]:
+        """Opens all that might be open and have not been; gives them."""
+        found = [g for g in self.cycles if self.could(g) and g.ops[0] not in self.open and g.ops[0] not in self.closed]
+        for group in found:
+            self.open.update(group.ops)
+        return found
+
     def close(self, why: Violation) -> list[Group]:
         """Closes all that the user does not cut; gives them."""
         found = [g for g in self.cycles if g.ops[0] in self.open and not self._cut_by_user(g)]

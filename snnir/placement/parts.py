@@ -7,7 +7,7 @@ so no part waits for a later one and every part keeps its state to itself; a cyc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
@@ -45,6 +45,14 @@ def _unread(graph: Graph) -> frozenset[str]:
 
 
 Step = Part | Encode | Loop
+
+
+class Apart(CompileError):
+    """Ops are in different parts that belong together: `pairs` of them."""
+
+    def __init__(self, violations: Iterable[Violation], pairs: frozenset[tuple[str, str]]) -> None:
+        super().__init__(violations, title="the network cannot be cut like this")
+        self.pairs = pairs
 
 
 def cut(graph: Graph, sides: Mapping[str, Side]) -> tuple[Step, ...]:
@@ -252,7 +260,7 @@ def _require_rest(graph: Graph, part: Graph, outside: set[str], within: Opened |
     """Before step 0 a loop's late values follow from what feeds it; what comes from outside must then be 0.
 
     Raises:
-        CompileError: it need not be.
+        Apart: it need not be.
     """
     if not graph.semantics.recurrent_bias_at_start:
         return
@@ -263,18 +271,16 @@ def _require_rest(graph: Graph, part: Graph, outside: set[str], within: Opened |
             if edge.source not in late and not part[edge.source].stateful:
                 late.add(edge.source)
                 pending.append(edge.source)
+    faults: list[Violation] = []
+    pairs: set[tuple[str, str]] = set()
     for name in sorted(late & outside):
-        op = within.whole[within.means(name)] if within else graph[name]
-        if not isinstance(op, (Input, SpikingNeuron, Delay, Constant)):
-            raise CompileError(
-                [
-                    Violation(
-                        "placement-rest",
-                        "feeds a loop, whose values before the first step follow from its own",
-                        where=", ".join(graph.sources(name)),
-                        loc=str(op.loc or ""),
-                        expected="it on the same side as the loop",
-                    )
-                ],
-                title="the network cannot be cut like this",
-            )
+        own = within.means(name) if within else name
+        op = within.whole[own] if within else graph[name]
+        if isinstance(op, (Input, SpikingNeuron, Delay, Constant)):
+            continue
+        pairs |= {(own, edge.target) for edge in part.outgoing[name] if edge.target in late}
+        what = "feeds a loop, whose values before the first step follow from its own"
+        where, expected = ", ".join(graph.sources(name)), "it on the same side as the loop"
+        faults.append(Violation("placement-rest", what, where, str(op.loc or ""), expected))
+    if faults:
+        raise Apart(faults, frozenset(pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snnir.errors import Violation
@@ -12,6 +12,7 @@ from snnir.placement.fitting import ports_of
 from snnir.placement.mincut import may_enter
 from snnir.placement.opening import BETWEEN, Loops, shared
 from snnir.placement.types import Place, Side
+from snnir.schedule import Group
 from snnir.target import Target
 
 
@@ -23,6 +24,7 @@ class Reasons:
         graph: the network. target: the chip. forced: op -> side, as the user says. most: of every op's value, see
             `bounds`.
         barred: op -> why it is not on the chip, in words. because: the violation behind that, where there is one.
+        tied: op -> what it has to be on one side with, and why.
     """
 
     graph: Graph
@@ -31,6 +33,7 @@ class Reasons:
     most: Mapping[str, int | None]
     barred: dict[str, str] = field(default_factory=dict)
     because: dict[str, Violation] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
 
     def bar(self, names: Sequence[str], reasons: Sequence[Violation], before: str = "", after: str = "") -> None:
         """Keeps ops off the chip, by the first of `reasons`; nothing where there are none.
@@ -45,6 +48,43 @@ class Reasons:
             about = "" if said or "," in first.where else f"{first.where}: "
             self.barred.setdefault(name, f"{before}{about}{first.what}{after} [{first.rule}]{more}")
             self.because.setdefault(name, first)
+
+    def follow(self, names: Collection[str], loops: Loops) -> None:
+        """The loops of ops that may just have been barred: on both sides, if values wait in them, or on the host."""
+        for group in loops.cycles:
+            if not any(name in names for name in group.ops):
+                continue
+            if group.ops[0] not in loops.closed:
+                loops.consider(group, self.barred)
+            if group.ops[0] in loops.open:
+                self.wait(group, loops)
+            else:
+                self.bar_loop(group, loops)
+
+    def tie(self, name: str, reader: str, loops: Loops) -> None:
+        """What feeds a loop from outside in a way that asks for one part."""
+        what = (
+            f"{name}, which feeds its loop, has to be on the same side: the loop's values before the first step follow"
+        )
+        for member in next((group.ops for group in loops.cycles if reader in group.ops), (reader,)):
+            self.tied.setdefault(member, f"{what} from it")
+
+    def wait(self, group: Group, loops: Loops) -> None:
+        """The Delays of an open loop are the script's."""
+        for name in group.ops:
+            if name in loops.waiting:
+                self.barred.setdefault(name, BETWEEN)
+
+    def bar_loop(self, group: Group, loops: Loops) -> None:
+        """A loop that is not open: where something of it is off the chip, all is."""
+        why = next((name for name in group.ops if self.barred.get(name, BETWEEN) != BETWEEN), None)
+        for name in group.ops:
+            if self.barred.get(name) == BETWEEN:
+                del self.barred[name]
+            if why is not None:
+                closed = loops.closed.get(name)
+                more = f" (the loop cannot lie on both sides: {closed})" if closed else ""
+                self.barred.setdefault(name, f"in a loop with {why}: {self.barred[why]}{more}")
 
     def places(self, sides: Mapping[str, Side], loops: Loops) -> dict[str, Place]:
         """Every op's side, and why."""
@@ -78,7 +118,7 @@ class Reasons:
             if reader is not None:
                 what = "membranes and spikes" if ports.membranes else "spikes"
                 return f"{reader}, which is not on the chip, reads it: only {what} come off the chip"
-        return "fewer bits cross like this"
+        return self.tied.get(name, "fewer bits cross like this")
 
     def _refused(self, name: str, sides: Mapping[str, Side]) -> list[str]:
         """The values that would have to go into the chip with this op, and cannot."""
@@ -123,7 +163,7 @@ class Reasons:
         expected, hint = (because.expected, because.hint) if because else ("", "")
         if rule == "placement-nothing" and name in self.forced:
             hint = hint or "let it go on the chip: leave its --place away"
-        elif rule == "placement-nothing" and because is None and name not in self.barred:
+        elif rule == "placement-nothing" and because is None and name not in (self.barred | self.tied):
             expected = ports_of(self.target).says
             hint = "choose lava, which takes graded spikes, or put neurons before it"
         return Violation(rule, what, ", ".join(self.graph.sources(name)), str(op.loc or ""), expected, hint)
