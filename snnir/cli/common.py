@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from ast import literal_eval
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from snnir.graph import Graph
     from snnir.ops import Array
 
@@ -65,7 +67,25 @@ def format_option(command: Decorated) -> Decorated:
 
 def source_argument(command: Decorated) -> Decorated:
     """Adds SRC."""
-    return click.argument("source", metavar="SRC", callback=_existing)(command)
+    return click.argument("source", metavar="SRC", callback=_existing, shell_complete=complete_file)(command)
+
+
+def complete_file(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Lets the shell complete a file's name."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(typed, type="file")]
+
+
+def complete_names(names: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """Completes one of the names that `names` gives when it is asked."""
+
+    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in names() if name.startswith(typed)]
+
+    return complete
 
 
 def _existing(context: click.Context, parameter: click.Parameter, value: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnir.cli.common import debug_option, dt_option, format_option, progress, source_option
+from snnir.cli.common import complete_file, debug_option, dt_option, format_option, progress, source_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,8 @@ MOST = 20  # lines of one heading in the text; the JSON has all
 
 
 @click.command("diff", short_help="Compare two networks: structure, numbers, meaning of a step.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=complete_file)
+@click.argument("b", metavar="B", shell_complete=complete_file)
 @dt_option
 @source_option
 @format_option

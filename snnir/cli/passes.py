@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnir.cli.common import debug_option, format_option
+from snnir.cli.common import complete_names, debug_option, format_option
 
 if TYPE_CHECKING:
     from snnir.pipeline import Pass
 
 
+def _names() -> Iterable[str]:
+    from snnir.pipeline import PASSES
+
+    return PASSES
+
+
 @click.command("passes")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_names(_names))
 @format_option
 @debug_option
 def passes_command(name: str | None, output_format: str) -> int:

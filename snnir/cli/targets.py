@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnir.cli.common import debug_option, format_option
+from snnir.cli.common import complete_names, debug_option, format_option
 
 if TYPE_CHECKING:
     from snnir.target import Rule, Target
 
 
+def _names() -> Iterable[str]:
+    from snnir.registry import backend_names
+
+    return backend_names()
+
+
 @click.command("targets", short_help="List the targets, or show all about target T.")
-@click.argument("name", metavar="[T]", required=False)
+@click.argument("name", metavar="[T]", required=False, shell_complete=complete_names(_names))
 @click.option(
     "--setup",
     "folder",

@@ -17,7 +17,7 @@ from snnir.cli.failure import explain
 from snnir.cli.show import print_violations
 from snnir.errors import UsageError, Violation, fail
 from snnir.registry import backend, backend_names
-from tests.cli.kit import network
+from tests.cli.kit import ROOT, network
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -159,3 +159,42 @@ def test_what_is_written_is_listed_once_and_short(
 
 def test_an_error_of_one_violation_has_no_empty_title() -> None:
     assert str(fail("nir-file", "does not exist", where="net.nir")) == "[nir-file] net.nir: does not exist"
+
+
+def test_the_document_of_the_command_line_knows_every_command_and_option() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    sections: dict[str, str] = {}
+    for heading, body in re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE):
+        sections |= dict.fromkeys(heading.split(", "), body)
+    everywhere = {"--help", "--debug", "--output-format"}  # said once, for all commands
+    missing = [
+        f"{name} {option.opts[0]}"
+        for name, command in cli.commands.items()
+        for option in command.params
+        if option.param_type_name == "option" and not everywhere & set(option.opts)
+        if not any(re.search(rf"{spelt}(?![\w-])", sections[name]) for spelt in option.opts)
+    ]
+    assert not missing
+    assert all(f"\nsnnir {name} " in text for name in cli.commands)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("vali", ["plain,validate"]),
+        ("compile net.nir -t torch,spik", ["plain,torch,spikingjelly"]),
+        ("targets xylo-", ["plain,xylo-audio2", "plain,xylo-audio3", "plain,xylo-imu"]),
+        ("passes fold", ["plain,fold-batch-norm"]),
+        ("inspect mod", ["file,mod"]),
+        ("diff a.nir b", ["file,b"]),
+    ],
+)
+def test_the_shell_completes(
+    typed: str, expected: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_SNNIR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"snnir {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    with pytest.raises(SystemExit):
+        cli.main(args=[], prog_name="snnir")
+    assert capsys.readouterr().out.split() == expected
