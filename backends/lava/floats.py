@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from snnir.backends.lava.artifact import LavaArtifact
-from snnir.backends.lava.chip import ALIGN, STATE_LIMIT, UNITY
+from snnir.backends.lava.chip import ALIGN, MAX_THRESHOLD, STATE_LIMIT, UNITY
 from snnir.backends.lava.inputs import Code
 from snnir.backends.lava.plan import DRIVER, RELAY, Wire
 from snnir.backends.lava.quantise import Quantised
@@ -181,10 +181,12 @@ class LavaFloats:
         else:
             scale = self.of[wire.target].scale
             for way in ways_of(wire, self.artifact.codes, self.artifact.weight_bits):
+                part = way.wire.source
                 for made in connections_of(way, scale)[0]:
                     assert isinstance(made, Connection)
-                    weight = made.weights * (2.0**made.weight_exp / scale * code.scale)
-                    yield replace(wire, weight=weight).apply, made.weight_exp < 0
+                    weight = made.weights * (2.0**made.weight_exp / scale / code.parts[part][0])
+                    apply = replace(wire, weight=weight).apply
+                    yield _of_part(apply, code, part) if code.base else apply, made.weight_exp < 0
 
     def _by_part(self, wire: Wire, code: Code) -> dict[str, Wire]:
         """The wires of the two parts in which large integers go in, weights that act per unit of the input."""
@@ -289,6 +291,8 @@ class _LavaCells(Cells):
         if self.saturates:
             most = (STATE_LIMIT - 1) / self.units
             self.v = np.clip(self.v, -most, most)
+            if self.threshold is None:  # what never spikes does, where it is as high as a threshold can be
+                self.v = np.where(self.v * self.units > ALIGN * MAX_THRESHOLD, 0.0, self.v)
 
     def _kept(self, state: Array, decay: Array) -> Array:
         kept = state * decay

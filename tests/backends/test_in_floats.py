@@ -6,14 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, reject, settings
+from hypothesis import strategies as st
 
 from snnir.compiler import compile
+from snnir.errors import CompileError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
 from snnir.ops import LIF, Conv2d, Flatten, Input, Output
 from snnir.semantics import Semantics
-from tests.backends.test_lava_layout import everything
+from tests.backends.lava_float import run_floats
+from tests.backends.test_lava_layout import KINDS, everything
 from tests.backends.xylo_nets import DT, SOFT, Array, affine, cuba, integrate, layers, lif, linear, spikes, wired
+from tests.strategies import inputs_for, nir_graphs
 
 HARD = Semantics(dt=DT)
 Traces = dict[str, Array]
@@ -26,8 +31,8 @@ def three(graph: Graph, target: str, x: Traces, **options: Any) -> tuple[Traces,
     names = tuple(n for n in model.run(x, frozenset()) if n not in graph.outputs)
     out, recorded = interpret(graph, x, record=names)
     network = {**recorded, **(out if isinstance(out, dict) else {graph.outputs[0]: out})}
-    given, kept = made.run(x, names)
-    runs = [model.run(x, frozenset()), model.run(x, frozenset(r.name for r in model.roundings)), {**kept, **given}]
+    read, kept = made.run(x, names)
+    runs = [model.run(x, frozenset()), model.run(x, frozenset(r.name for r in model.roundings)), {**kept, **read}]
     cut = [{n: run[n][made.lags[n] :] for n in network} for run in runs]
     return {n: v[: len(v) - made.lags[n]] for n, v in network.items()}, *cut  # type: ignore[return-value]
 
@@ -97,6 +102,31 @@ def test_lava_without_roundings_is_the_network_and_with_all_the_chip(name: str, 
     make, x = LAVA[name]
     network, layout, rounded, chip = three(make(np.random.default_rng(3)), "lava", {"in": x}, weight_bits=bits)
     assert apart(network, chip) > 20
+    assert apart(network, layout) == 0
+    assert apart(rounded, chip) == 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    nir_graphs(KINDS, uniform=True, several_io=True, dtypes=(np.float64,)),
+    st.sampled_from([">", ">="]),
+    st.sampled_from(["synapse-first", "membrane-first"]),
+    st.sampled_from([8, 9, 16]),
+    st.sampled_from(["conv", "matrix"]),
+    st.integers(0, 99),
+)
+def test_lava_on_random_networks(graph: Graph, comparison: str, order: str, bits: int, conv: str, seed: int) -> None:
+    """Whatever NIR holds, numbers and spikes: in floats it is the network, and with all roundings the chip."""
+    given_graph = Graph(graph.ops, graph.edges, graph.semantics.with_(comparison=comparison, order=order))
+    x = inputs_for(given_graph, T=20, rng=seed)
+    options: dict[str, Any] = {"weight_bits": bits, "conv": conv}
+    try:
+        network, layout, rounded, chip = three(given_graph, "lava", x, **options)
+    except CompileError:
+        reject()
+    if apart(network, layout):
+        made = compile(given_graph, "lava", calibrate=x, **options).artifact
+        assume(run_floats(made.plan, x, comparison == ">")[2] > 1e-9)  # else rounding of floats decides
     assert apart(network, layout) == 0
     assert apart(rounded, chip) == 0
 
