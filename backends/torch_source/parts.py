@@ -21,6 +21,16 @@ def keep(module: nn.Module, **fields: Any) -> None:
         module.register_buffer(name, torch.as_tensor(value))
 
 
+def expect(x: Tensor, name: str, *sample: int, like: Any = None) -> None:
+    """Refuses an input of another shape than (T, B, *sample), T and B those of `like`: layers could broadcast it."""
+    if tuple(x.shape[2:]) != sample or x.dim() < 2 or x.shape[0] == 0 or x.shape[1] == 0:
+        wanted = ", ".join(["T", "B", *map(str, sample)])
+        raise ValueError(f"{name} has the shape {list(x.shape)}, expected ({wanted}): at least 1 step of 1 sample")
+    if like is not None and x.shape[:2] != like.shape[:2]:
+        steps, batch = like.shape[:2]
+        raise ValueError(f"{name} has {list(x.shape[:2])} steps and samples, the first input [{steps}, {batch}]")
+
+
 def frozen(layer: Any, *fields: str) -> Any:
     """The layer with some parameters that are not trained."""
     for name in fields:

@@ -33,7 +33,7 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     attributes = identifiers(graph.ops)
     classes = Classes()
     layers = _layers(graph, dialect, classes)
-    classes.need("recorded")
+    classes.need("recorded", "expect")
     if _trains_neurons(graph):
         classes.need("forget")
     beside = [*with_needs(classes.parts).values(), *classes.sources()]
@@ -212,9 +212,25 @@ def _model(
         f'        """{"Each input" if many else "x"}: (T, B, ...). `record`: ops whose values are wanted too."""',
         "        if record:",
         *(fitted("return ", f"recorded(self, record, {{{pairs}}})", 12)),
+        *(
+            line
+            for parameter, name in zip(parameters, graph.inputs, strict=True)
+            for line in _expected(parameter, name, graph, parameters[0])
+        ),
         *(f"        {line}" for line in body),
     ]
     return "\n".join(lines)
+
+
+def _expected(parameter: str, name: str, graph: Graph, first: str) -> list[str]:
+    """The statement that holds an input to its shape, and to the steps and samples of the first one."""
+    given = [
+        parameter,
+        literal(name),
+        *map(str, graph.shapes[name]),
+        *([f"like={first}"] if first != parameter else []),
+    ]
+    return fitted("", f"expect({', '.join(given)})", 8)
 
 
 def _tuple(items: Sequence[str]) -> str:

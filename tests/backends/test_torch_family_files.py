@@ -166,7 +166,8 @@ def test_deep_and_wide_values_are_dropped_when_read() -> None:
     edges = [Edge(a, b) for a, b in pairwise(order)] + [Edge("n1", "n3")]
     text = built(Graph(nodes, tuple(edges), Semantics(dt=1e-3)), "torch").source.text
     body = text[text.index("recorded(self, record") :].split("\n\n")[0]
-    assert [line.strip() for line in body.splitlines()[1:8]] == [
+    assert [line.strip() for line in body.splitlines()[1:9]] == [
+        'expect(x, "input", 3)',
         "x = self.n0(x)",
         "n1 = self.n1(x)",
         "x = self.n2(n1)",
