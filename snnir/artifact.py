@@ -122,6 +122,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], overwrite: bool = Fal
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(files[path])
         staging.chmod(0o777 & ~_umask())
+        check_free(folder, overwrite)  # another process may have written it in the meantime
         if folder.exists():
             _swap(staging, folder)
         else:

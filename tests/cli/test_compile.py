@@ -12,9 +12,10 @@ import pytest
 
 import snnir
 from snnir import nir_io, ops
+from snnir.artifact import write_folder
 from snnir.cli import run
 from snnir.compiler import prepare
-from snnir.errors import fail
+from snnir.errors import CompileError, fail
 from snnir.graph import Graph, chain
 from snnir.passes.simplify import Simplify
 from snnir.pipeline import Log
@@ -285,3 +286,17 @@ def test_verify_passes_holds_a_pass_to_its_word(folder: Path, capsys: pytest.Cap
     arguments = ("compile", "net.nir", "-t", "nir", "-p", "simplify", "--verify-passes", "--calibrate", "x.npz")
     status, _, _ = said(capsys, *arguments, "-o", "out")
     assert status == 0
+
+
+def test_two_compiles_into_one_folder_do_not_replace_one_another(tmp_path: Path) -> None:
+    """The second one took the place of what the first had written in the meantime, and both said that all was well."""
+
+    class Meanwhile(dict[str, bytes]):
+        def __getitem__(self, name: str) -> bytes:
+            if not (tmp_path / "out").exists():
+                write_folder(tmp_path / "out", {"first": b"1"})
+            return super().__getitem__(name)
+
+    with pytest.raises(CompileError, match=r"\[output-exists\] .*out: exists already"):
+        write_folder(tmp_path / "out", Meanwhile(second=b"2"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "first"]
