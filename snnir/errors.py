@@ -90,14 +90,19 @@ class MissingPackageError(SnnirError):
         super().__init__(f"{why} needs the package {package!r}: {install_command(extra)}")
 
 
-def there_are(names: Iterable[str], known: Iterable[str]) -> str:
-    """What a message about unknown names ends with: the names that were likely meant, and those that exist."""
+def did_you_mean(names: Iterable[str], known: Iterable[str]) -> str:
+    """The known names that were likely meant by others, as ' (did you mean ...?)'; '' for none."""
     from difflib import get_close_matches
 
     known = list(known)
     meant = list(dict.fromkeys(near for name in names for near in get_close_matches(name, known, n=1)))
-    asked = f" (did you mean {', '.join(meant)}?)" if meant else ""
-    return f"{asked}; there are {', '.join(known)}"
+    return f" (did you mean {', '.join(meant)}?)" if meant else ""
+
+
+def there_are(names: Iterable[str], known: Iterable[str]) -> str:
+    """What a message about unknown names ends with: the names that were likely meant, and those that exist."""
+    known = list(known)
+    return f"{did_you_mean(names, known)}; there are {', '.join(known)}"
 
 
 def fail(rule: str, what: str, **fields: str) -> CompileError:

@@ -13,7 +13,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from snnir.errors import CompileError, UsageError, there_are
+from snnir.errors import CompileError, UsageError, did_you_mean, there_are
 from snnir.graph import Graph
 from snnir.ops import Array
 
@@ -215,7 +215,8 @@ def _parse_pass(text: str) -> Pass:
         key = key.strip().replace("-", "_")
         if key not in there:
             known = ", ".join(f"{k}: {kind_text(v)}" for k, v in there.items()) or "none"
-            raise UsageError(f"pass {cls.name!r} has no option {key!r}; its options: {known}")
+            meant = did_you_mean([key], there)
+            raise UsageError(f"pass {cls.name!r} has no option {key!r}{meant}; its options: {known}")
         if key in values:
             raise UsageError(f"option {key!r} of pass {cls.name!r} is given twice")
         if not equals and there[key] is not bool:

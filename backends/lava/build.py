@@ -16,7 +16,7 @@ from snnir.backends.lava.plan import RELAY, Plan
 from snnir.backends.lava.planner import Conv, plan
 from snnir.backends.lava.quantise import assemble, quantise
 from snnir.backends.lava.report import describe
-from snnir.errors import CompileError, UsageError, Violation
+from snnir.errors import CompileError, UsageError, Violation, did_you_mean
 from snnir.graph import Graph
 from snnir.ops import Array
 
@@ -63,7 +63,8 @@ class Options:
         unknown = set(options) - {*names, "allow"}
         if unknown:
             there = ", ".join((*names, "allow"))
-            raise UsageError(f"lava has no option {', '.join(sorted(unknown))}; its options: {there}")
+            meant = did_you_mean(sorted(unknown), names)
+            raise UsageError(f"lava has no option {', '.join(sorted(unknown))}{meant}; its options: {there}")
         found = cls(**{name: options[name] for name in names if name in options})
         for name in ("threshold", "period"):
             value = getattr(found, name)

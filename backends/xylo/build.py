@@ -30,7 +30,7 @@ from snnir.backends.xylo.quantise import (
 from snnir.backends.xylo.report import describe
 from snnir.backends.xylo.retime import RANGE, best_ratio, rebinned, retimed, retimed_lesson
 from snnir.backends.xylo.teacher import Lesson, kept, teach
-from snnir.errors import CompileError, UsageError, Violation
+from snnir.errors import CompileError, UsageError, Violation, did_you_mean
 from snnir.graph import Graph
 from snnir.ops import Array, Delay
 from snnir.simulators.xylo import XyloSpec, simulate
@@ -65,9 +65,8 @@ class Options:
         """
         unknown = set(options) - {"calibrate", "choose_dt", "allow"}
         if unknown:
-            raise UsageError(
-                f"Xylo has no option {', '.join(sorted(unknown))}; its options: calibrate, choose_dt, allow"
-            )
+            asked = ", ".join(sorted(unknown)) + did_you_mean(sorted(unknown), ["choose_dt"])
+            raise UsageError(f"Xylo has no option {asked}; its options: calibrate, choose_dt, allow")
         return cls(options.get("calibrate"), _step_option(options.get("choose_dt", False)))
 
 

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from snnir.diffusion.unrolled import Crossing
+    from snnir.graph import Graph
     from snnir.importers import ImporterVerdict
     from snnir.validation import IntegerCauses, Report
+
+MOST_SILENT = 6  # names of neurons in the text
 
 
 @click.command("validate", short_help="Is it the same network on every target, spike by spike?")
@@ -107,7 +110,7 @@ def validate_command(
         print_json("validate", document)
     else:
         if report is not None:
-            _print(report)
+            _print(report, _silent(report, graph))
         for k, v in enumerate(found):
             from snnir.cli.importers import print_importer
 
@@ -136,7 +139,15 @@ def _status(report: Report) -> int:
     return 3 if all(v.ok or v.verdict == "not installed" for v in report.verdicts) else 1
 
 
-def _print(report: Report) -> None:
+def _silent(report: Report, graph: Graph) -> list[str]:
+    """Neurons that never spike in the reference, where others do: of them a run shows next to nothing."""
+    from snnir.ops import IF, LIF, CubaLIF
+
+    quiet = {p.op for v in report.verdicts if v.spikes for p in v.populations if not p.spikes}
+    return [name for name, op in graph.ops.items() if name in quiet and isinstance(op, (IF, LIF, CubaLIF))]
+
+
+def _print(report: Report, silent: list[str]) -> None:
     from rich.text import Text
 
     from snnir.cli.show import cells, console, count, table
@@ -153,6 +164,11 @@ def _print(report: Report) -> None:
             *cells(v.target, Text(v.words, style="green" if v.ok else "bold red"), *(numbers if compared else "----"))
         )
     out.print(listing)
+    if silent:
+        more = f" and {len(silent) - MOST_SILENT} more" if len(silent) > MOST_SILENT else ""
+        remedy = "other input" if report.seed is None else "recorded input (--input)"
+        named = ", ".join(silent[:MOST_SILENT])
+        out.print(Text(f"no spike here: {named}{more}; {remedy} that makes them spike would say more"))
     runs = {"reference": report.crossing, **{v.target: v.crossing for v in report.verdicts}}
     for run, crossed in runs.items():
         if crossed is not None:

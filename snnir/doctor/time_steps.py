@@ -112,7 +112,10 @@ def check_time_steps(sheet: Sheet, populations: list[Population], chart: Chart) 
         _foreign(sheet, populations, said, chart)
     elif populations:
         others = [p for p in said if p.dt is not None and abs(p.dt - spoken) > SPREAD * spoken]
-        more = ", ".join(f"{p.dt:g} s in {p.node}" for p in others[:6])
+        alike: dict[str, list[str]] = {}
+        for p in others[:6]:
+            alike.setdefault(f"{p.dt:g} s", []).append(p.node)
+        more = ", ".join(f"{step} in {', '.join(nodes)}" for step, nodes in alike.items())
         what = f"snnir's metadata says dt = {spoken:g} s" + (f"; r and tau alone would say {more}" if more else "")
         chart.add("time-step-said", "", what)
     _convention(populations, spoken, chart)

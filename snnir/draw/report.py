@@ -67,7 +67,9 @@ def _answer(verdicts: Sequence[Mapping[str, Any]], importers: Sequence[Mapping[s
     said = []
     if verdicts:
         same = sum(v["verdict"] in ("identical", "identical after latency") for v in verdicts)
-        said.append(f"{same} of {len(verdicts)} target{'s' if len(verdicts) != 1 else ''} give the reference's spikes")
+        said.append(
+            f"{same} of {len(verdicts)} target{'s give' if len(verdicts) != 1 else ' gives'} the reference's spikes"
+        )
         kept = sum(v["ok"] for v in verdicts)
         if kept != same:
             said.append(f"{kept} keep what they promise")

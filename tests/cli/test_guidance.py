@@ -7,8 +7,10 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from snnir import nir_io, ops
 from snnir.backends.lava.build import Options as LavaOptions
 from snnir.backends.xylo.build import Options as XyloOptions
 from snnir.cli import cli, run
@@ -16,7 +18,9 @@ from snnir.cli.common import State
 from snnir.cli.failure import explain
 from snnir.cli.show import print_violations
 from snnir.errors import UsageError, Violation, fail
+from snnir.graph import Graph, chain
 from snnir.registry import backend, backend_names
+from snnir.semantics import Semantics
 from tests.cli.kit import ROOT, network
 
 
@@ -198,3 +202,23 @@ def test_the_shell_completes(
     with pytest.raises(SystemExit):
         cli.main(args=[], prog_name="snnir")
     assert capsys.readouterr().out.split() == expected
+
+
+def test_validate_names_neurons_that_never_spike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def layers(second: float) -> Graph:
+        return chain(
+            ops.Input(shape=(4,)),
+            ("fc", ops.Linear(weight=np.ones((8, 4)))),
+            ("first", ops.LIF(tau=np.full(8, 0.01), v_threshold=np.full(8, 0.1))),
+            ("out", ops.Linear(weight=np.full((3, 8), second))),
+            ("second", ops.LIF(tau=np.full(3, 0.01), v_threshold=np.full(3, 0.1))),
+            ops.Output(shape=(3,)),
+            semantics=Semantics(dt=1e-3),
+        )
+
+    for weight, expected in ((1.0, False), (-1.0, True)):
+        (folder / "two.nir").write_bytes(nir_io.write(layers(weight)))
+        status, out, _ = said(capsys, "validate", "two.nir", "-t", "nir")
+        assert status == 0
+        assert "identical" in out
+        assert ("no spike here: second; recorded input (--input)" in out) == expected
