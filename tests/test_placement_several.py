@@ -108,7 +108,7 @@ def attempt(graph: Graph, x: Any) -> tuple[Placement | None, set[str]]:
 def test_any_placement_on_several_chips_gives_the_very_same_numbers(tiny: None) -> None:
     counted = {"several": 0, "loops": 0}
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=16, deadline=None)
     @given(shared_networks(), st.integers(0, 2**32 - 1))
     def holds(graph: Graph, seed: int) -> None:
         x = inputs_for(graph, T=12, rng=seed, values="spikes")
@@ -136,7 +136,7 @@ def test_any_folder_gives_in_xylosim_what_it_gives(tiny: None, tmp_path_factory:
     """Random networks on several chips and a host, loops over both too: whole runs, chained and step by step."""
     counted = {"several": 0, "loops": 0, "spikes": 0}
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=16, deadline=None)
     @given(shared_networks(), st.integers(0, 2**32 - 1))
     def holds(graph: Graph, seed: int) -> None:
         x = inputs_for(graph, T=12, rng=seed, values="spikes")
@@ -306,6 +306,25 @@ def test_what_no_number_of_chips_holds_stays_on_the_host_and_says_why() -> None:
         partition(graph, "xylo-audio3", chips="auto", place={"a*.n": "chip"})
     assert {v.rule for v in caught.value.violations} == {"placement-chip"}
     assert any("must share a chip" in v.what for v in caught.value.violations)
+
+
+def test_spikes_of_one_step_that_chips_hold_back_are_refused_or_counted() -> None:
+    graph = shared()
+    graph = replace(graph, semantics=graph.semantics.with_(spikes_per_step=31))
+    x = {"x": (np.random.default_rng(0).random((30, 2, 16)) < 0.6) * 4.0}
+    found = partition(graph, "xylo-audio3", chips=2, calibrate=x)
+    assert not found.spreads  # a cut between chips would lose spikes of what was recorded: these layers stay together
+    assert [m["violations"][0]["rule"] for m in found.misfits] == ["placement-cut-spikes"] * 2
+    result = snnir.compile(graph, "xylo-audio3", host="onnx", chips="auto", calibrate=x, allow=("approximate",))
+    assert len(result.artifact.placement.spreads) == 2  # type: ignore[attr-defined]
+    measured = {m["value"]: m for m in result.report["measured"] if m["part"]}
+    assert measured["a6.n"]["several"] > 100
+    said = "\n".join(result.report["cuts"])
+    assert "00-chip/00-chip: a3.n: " in said
+    assert f"spiked more than once in a step {measured['a6.n']['several']} times: one leaves the chip" in said
+    assert "a6.n (one spike per step leaves the chip)" in str(result.artifact.placement)  # type: ignore[attr-defined]
+    one = snnir.compile(graph, "xylo-audio3", host="onnx", calibrate=x, allow=("approximate",))
+    assert any(m.get("several", 0) > 100 for m in one.report["measured"])
 
 
 def test_as_many_chips_as_there_are() -> None:

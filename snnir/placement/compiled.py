@@ -143,6 +143,14 @@ def run_compiled(
     return in_own_time(lambda held: runs(held, ()), inputs, result.latency, getattr(result.artifact, "lags", {}))[0]
 
 
+def watched(result: CompileResult, part: Part, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+    """As `run_compiled`; and by output, how often neurons spiked several times in a step, where one spike leaves."""
+    runs = getattr(result.artifact, "run_watched", None)
+    if runs is None:
+        return run_compiled(result, part, inputs), {}
+    return in_own_time(runs, inputs, result.latency, getattr(result.artifact, "lags", {}))
+
+
 def stepped(result: CompileResult, part: Part, place: Path, batch: int) -> tuple[lockstep.Step, Mapping[str, int]]:
     """A compiled part of a loop at rest, its files in a folder of `place`: what makes one step, and what comes late."""
     folder = place / part.name
@@ -207,9 +215,11 @@ def _measured(
     """What the integers change: at every cut, on the very values that the network in floats gives there; at the end."""
     found: list[dict[str, Any]] = []
     for part in placement.chips:
-        got = run_compiled(results[part.name], part, {name: values[name] for name in part.graph.inputs})
+        given = {name: values[name] for name in part.graph.inputs}
+        got, several = watched(results[part.name], part, given)
         for op, end in part.gives.items():
-            found.append({"part": part.name, "value": op} | difference(got[end], values[op]))
+            lost = {"several": several[end]} if several.get(end) else {}
+            found.append({"part": part.name, "value": op} | difference(got[end], values[op]) | lost)
     inputs = {n: values[n] for n in placement.graph.inputs}
     batch = next(iter(inputs.values())).shape[1]
     with TemporaryDirectory() as place:
@@ -248,6 +258,7 @@ def _report(
         lines.append(
             f"{where}: {100 * m['differ']:.3g} % of the values differ from floats, by {m['largest']:.3g} at most, "
             f"{m['rms']:.3g} root mean square (values: {m['of_rms']:.3g})"
+            + (f"; spiked more than once in a step {m['several']} times: one leaves the chip" if "several" in m else "")
         )
     moved = [line for round_ in placement.moved for line in describe.moved_lines(round_)]
     return {

@@ -103,7 +103,8 @@ def crossing_line(c: Crossing) -> str:
     """A crossing in a line."""
     way = "-> chip" if c.to_chip else "-> host"
     most = f" up to {c.most}" if c.kind == "counts" and c.most is not None else ""
-    return f"{way}  {c.width:>7} {c.kind}{most}  {c.source}"
+    lost = "" if c.to_chip or c.kind != "counts" else " (one spike per step leaves the chip)"
+    return f"{way}  {c.width:>7} {c.kind}{most}  {c.source}{lost}"
 
 
 def chips_of(placement: Placement, name: str) -> list[str]:

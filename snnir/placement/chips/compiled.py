@@ -13,7 +13,7 @@ from snnir.errors import CompileError, Violation
 from snnir.ops import Array
 from snnir.placement.chips import describe
 from snnir.placement.chips.running import arrivals, in_floats, run
-from snnir.placement.chips.types import Spread
+from snnir.placement.chips.types import Pick, Spread
 from snnir.placement.examples import example
 from snnir.placement.joined import Joined, in_own_time
 from snnir.placement.types import Part
@@ -58,6 +58,24 @@ class ChipsArtifact(Joined):
         """
         values = run(self.placement, inputs, in_floats if chip == "float" else self._compiled)
         return self._handed(values, record)
+
+    def run_watched(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, int]]:
+        """As `run`; and by output name, how often neurons that it is made of spiked several times in a step."""
+        several: dict[str, int] = {}
+
+        def counted(part: Part, given: Mapping[str, Array]) -> dict[str, Array]:
+            found, more = on_chip(self.results[part.name], given)
+            several.update({op: more.get(end, 0) for op, end in part.gives.items()})
+            return found
+
+        values = run(self.placement, inputs, counted)
+        picks = {step.name: step for step in self.placement.steps if isinstance(step, Pick)}
+
+        def made_of(name: str) -> int:
+            return sum(map(made_of, picks[name].sources)) if name in picks else several.get(name, 0)
+
+        outputs = self.placement.graph.outputs
+        return {name: values[name] for name in outputs}, {name: made_of(name) for name in outputs}
 
     def _compiled(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return on_chip(self.results[part.name], inputs)[0]
