@@ -232,7 +232,8 @@ def _notes(v: object) -> list[str]:
             lines.append(f"  or, with the same traces on every input tried: {'; '.join(c.same)}")
         lines.append(f"  to remove it: {c.remedy}")
     if v.cause and not v.violations and not v.causes:
-        lines.append(f"cause: {v.cause}" if v.integers is None else f"cause: {v.integers.headline}")
+        said = v.cause if v.integers is None else v.integers.headline
+        lines.append(said if v.verdict == "not installed" else f"cause: {said}")
     for violation in v.violations:
         where = f"{violation['where']}: " if violation["where"] else ""
         expected = f" (limit: {violation['expected']})" if violation["expected"] else ""
