@@ -7,22 +7,20 @@ as `quantise` does; so weights are de-quantised by charge, and weights and decay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
 
 from snnir.backends.xylo.artifact import XyloArtifact, as_events
 from snnir.backends.xylo.chip import MAX_DASH, MAX_SPIKES
+from snnir.backends.xylo.float_cells import EDGE, HIGH, XyloCells
 from snnir.backends.xylo.float_numbers import Numbers, got_numbers, rounded_numbers, wanted_numbers
 from snnir.backends.xylo.parts import STARTER_SPIKES, nearest_dash, time_constant
 from snnir.backends.xylo.quantise import Cells as Integers
 from snnir.ops import Array
 from snnir.roundings import Cells, Link, Machine, Rounding, percent, span
 
-_EDGE = 1e-6  # units: integers that were divided by a scale are compared as integers
-_LOW, _HIGH = -32768.0, 32767.0
 _INPUTS_FIRST = 1 << 20  # added to the ids of hidden neurons: events of input channels come before theirs
 
 
@@ -141,7 +139,7 @@ class XyloFloats:
         )
 
     def _room(self) -> str:
-        rooms = [_HIGH / (c.scale * c.ideal.threshold) for c in self.artifact.cells.values()]
+        rooms = [HIGH / (c.scale * c.ideal.threshold) for c in self.artifact.cells.values()]
         return f"{span(rooms)} thresholds"
 
     def _units(self) -> str:
@@ -201,10 +199,10 @@ class XyloFloats:
         elif "spikes-per-step" in on:
             most = _fitting(integers)
         strict = ideal.strict and "thresholds" not in on
-        edge = _EDGE / integers.scale if "thresholds" in on else 0.0
+        edge = EDGE / integers.scale if "thresholds" in on else 0.0
         direct = ideal.direct
         decay_syn = numbers.decay_mem if direct else numbers.decay_syn
-        return _XyloCells(
+        return XyloCells(
             name,
             ideal.size,
             decay=numbers.decay_mem,
@@ -225,7 +223,18 @@ class XyloFloats:
             ordered="saturation" in on,
             saturates="saturation" in on,
             whole="state-rounding" in on,
+            ids=self._ids(name, integers),
         )
+
+    def _ids(self, name: str, integers: Integers) -> dict[str, Array]:
+        """Where the events come from that belong to a neuron alone: itself, its driver and its starter."""
+        found: dict[str, Array] = {}
+        for key, wire in (("driver", integers.ideal.driver), ("starter", integers.ideal.starter)):
+            if wire is not None:
+                found[key] = np.broadcast_to(wire.pre, integers.ideal.size) + _INPUTS_FIRST
+        if integers.ideal.direct:
+            found["own"] = self.plan.block_of[name].ids + _INPUTS_FIRST
+        return found
 
     def _driven(self, integers: Integers, on: frozenset[str]) -> Array:
         """The part of a constant that comes from a driver, as charge; the rest is the neuron's own bias."""
@@ -256,102 +265,6 @@ _DECAYS = (("decay_mem", "decay-membrane"), ("decay_syn", "decay-synapse"))
 _LAYOUT = ("membranes start at 0", "no room for a driver", "from a driver", "acts on the membrane", "from the first")
 
 
-@dataclass(eq=False, kw_only=True)
-class _XyloCells(Cells):
-    """Neurons that can do their arithmetic in units of the chip: `scale` units per unit of the network.
-
-    DIRECT neurons stand `offset` units higher there, which the driver keeps up (unless they are slow), from the step
-    `first` on; they begin `start` off.
-    """
-
-    direct: bool
-    scale: Array
-    offset: Array
-    lift: Array
-    slow: Array
-    first: int
-    start: Array
-    saturates: bool
-    whole: bool
-
-    def step(self, a: Array, t: int) -> Array:
-        """One step; lifted neurons do nothing before they are."""
-        if t < self.first:
-            return np.zeros_like(self.v)
-        if t == self.first:
-            self.v = self.v + self.start
-        return super().step(a, t)
-
-    def in_order(self, events: Sequence[tuple[Link, Array]], constant: Array) -> Array:
-        """What arrives in one step, where the state ends at 16 bits after each event: first the constant's, then by id.
-
-        Only where the sum of all that push up, or down, leaves 16 bits are events added one by one.
-        """
-        if not events:
-            return constant
-        unit = self.scale / self.decay if self.direct else self.scale * self.rise / self.decay_syn
-        start = (self.v * self.scale + self.offset if self.direct else self.u * self.scale) + constant * unit
-        sent, weight = self._sorted(events)
-        up, down = sent @ np.maximum(weight, 0.0), sent @ np.minimum(weight, 0.0)
-        arrived = up + down
-        beyond = (start + up * unit > _HIGH) | (start + down * unit < _LOW)
-        if beyond.any():
-            row, column = np.nonzero(beyond)
-            state = start[row, column]
-            steps = sent[row] * weight[:, column].T * unit[column, None]
-            for step in steps.T:
-                state = np.clip(state + step, _LOW, _HIGH)
-            arrived[row, column] = (state - start[row, column]) / unit[column]
-        return constant + arrived
-
-    def _sorted(self, events: Sequence[tuple[Link, Array]]) -> tuple[Array, Array]:
-        """What is sent (B, sources) and its weights (sources, targets), in the order of the chip's ids."""
-        ids = np.concatenate([link.ids for link, _ in events if link.ids is not None])
-        order = np.argsort(ids, kind="stable")
-        sent = np.concatenate([value for _, value in events], axis=1)[:, order]
-        there = sent.any(axis=0)
-        weight = np.concatenate([link.weight for link, _ in events if link.weight is not None])[order]
-        return sent[:, there], weight[there]
-
-    def advance(self, a: Array) -> None:
-        """State before spikes."""
-        if not (self.saturates or self.whole):
-            super().advance(a)
-        elif self.direct:
-            self._advance_direct(a)
-        else:
-            arrived = self._held((self.u + a * (self.rise / self.decay_syn)) * self.scale)
-            current = arrived - self._lost(arrived, self.decay_syn)
-            membrane = self.v * self.scale
-            change = self._held(current - self._lost(membrane, self.decay))
-            membrane = self._held(membrane + self._held(change + self.drive * self.scale))
-            self.u, self.v = current / self.scale, membrane / self.scale
-
-    def _advance_direct(self, a: Array) -> None:
-        leak = np.maximum(1.0 - self.decay, 1e-300)
-        level, hold = self.offset, np.where(self.slow, 0.0, self.offset * leak / self.decay)
-        if self.whole:  # the driver's weight is whole, and the lift rests amid the states whose decay is that weight
-            hold = np.where(hold > 0, np.rint(hold - 0.5 / self.decay), 0.0)
-            level = np.where(hold > 0, (hold * self.decay + 0.5) / leak, self.offset)
-        arrived = self._held((self.v + (a + self.drive) / self.decay) * self.scale + level + hold)
-        self.v = (arrived - self._lost(arrived, self.decay) - level) / self.scale
-
-    def _lost(self, units: Array, decay: Array) -> Array:
-        """x >> dash, but at least 1 of a positive x; or all digits of it."""
-        lost = units * (1.0 - decay)
-        return np.maximum(np.floor(lost + _EDGE), np.minimum(units, 1.0)) if self.whole else lost
-
-    def _held(self, units: Array) -> Array:
-        return np.clip(units, _LOW, _HIGH) if self.saturates else units
-
-    def counted(self) -> Array:
-        """Spikes of this step; lifted membranes need twice their threshold and the lift for a second one."""
-        if self.threshold is None or not self.lift.any():
-            return super().counted()
-        fits = np.floor((self.v + self.lift) / (self.threshold + self.lift))
-        return np.clip(fits, 0.0, self.cap)
-
-
 def _begins_off(integers: Integers) -> Array:
     """How far off its lift a lifted neuron begins, in the network's units: the starter's weights are rounded, too."""
     if integers.ideal.starter is None:
@@ -362,7 +275,7 @@ def _begins_off(integers: Integers) -> Array:
 
 def _fitting(integers: Integers) -> Array:
     """The most spikes that a hidden neuron can give in a step: thresholds that 16 bits hold, 31 at most."""
-    return np.minimum(_HIGH // np.maximum(integers.threshold, 1), MAX_SPIKES).astype(np.float64)
+    return np.minimum(HIGH // np.maximum(integers.threshold, 1), MAX_SPIKES).astype(np.float64)
 
 
 def _times(weight: Array) -> Callable[[Array], Array]:

@@ -66,8 +66,8 @@ class Cells:
         self.u = self.decay_syn * self.u + self.rise * a
         self.v = self.decay * self.v + self.u + self.drive
 
-    def in_order(self, events: Sequence[tuple[Link, Array]], constant: Array) -> Array:
-        """What arrives in one step (B, size) of what is sent over links, (B, sources) each, and of a constant."""
+    def in_order(self, events: Sequence[tuple[Link, Array]], constant: Array, t: int) -> Array:
+        """What arrives in step `t`, (B, size), of what is sent over links, (B, sources) each, and of a constant."""
         return sum((link.apply(sent) for link, sent in events), constant)
 
     def counted(self) -> Array:
@@ -133,7 +133,7 @@ class Machine:
                     a = arriving[cells.name][t]
                     sent = [(k, values[k.source][t - k.delay]) for k in inside[cells.name] if t >= k.delay]
                     if cells.ordered:
-                        a = cells.in_order(sent, a)
+                        a = cells.in_order(sent, a, t)
                     else:
                         for link, value in sent:
                             a += link.apply(value)

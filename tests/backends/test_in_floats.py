@@ -13,7 +13,7 @@ from snnir.compiler import compile
 from snnir.errors import CompileError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
-from snnir.ops import LIF, Conv2d, Flatten, Input, Output
+from snnir.ops import LIF, Conv2d, Delay, Flatten, Input, Output
 from snnir.semantics import Semantics
 from tests.backends.lava_float import run_floats
 from tests.backends.test_lava_layout import KINDS, everything
@@ -24,9 +24,11 @@ HARD = Semantics(dt=DT)
 Traces = dict[str, Array]
 
 
-def three(graph: Graph, target: str, x: Traces, **options: Any) -> tuple[Traces, Traces, Traces, Traces]:
+def three(
+    graph: Graph, target: str, x: Traces, made: Any = None, **options: Any
+) -> tuple[Traces, Traces, Traces, Traces]:
     """Of every population and output, without lags: the network, the layout, with all roundings, the chip."""
-    made = compile(graph, target, calibrate=x, **options).artifact
+    made = made or compile(graph, target, calibrate=x, **options).artifact
     model = made.floats()
     names = tuple(n for n in model.run(x, frozenset()) if n not in graph.outputs)
     out, recorded = interpret(graph, x, record=names)
@@ -74,6 +76,58 @@ def test_xylo_without_roundings_is_the_network_and_with_all_the_chip(name: str, 
     assert apart(network, chip) > 100
     assert apart(network, layout) == 0
     assert apart(rounded, chip) == 0
+
+
+def random_network(rng: np.random.Generator) -> Graph:
+    """Three layers of any kinds, weak and strong, biases, perhaps a loop, a delay, a second way for the input."""
+    kinds = [
+        lambda n: cuba(n, rng.uniform(2, 60) * DT, rng.uniform(2, 30) * DT, rng.uniform(0.3, 3)),
+        lambda n: lif(n, rng.uniform(3, 60) * DT, rng.uniform(0.5, 2)),
+        lambda n: integrate(n, rng.uniform(0.5, 2)),
+    ]
+
+    def weights(n_out: int, n_in: int) -> Any:
+        if rng.random() < 0.5:
+            return linear(rng, n_out, n_in, rng.uniform(-0.05, 0.2), rng.uniform(0.1, 0.6))
+        return affine(rng, n_out, n_in, rng.uniform(-0.05, 0.1))
+
+    ops: dict[str, Any] = {"in": Input(shape=(8,)), "w1": weights(14, 8), "a": kinds[rng.integers(3)](14)}
+    ops |= {"w2": weights(12, 14), "b": kinds[rng.integers(3)](12)}
+    ops |= {"w3": weights(6, 12), "c": kinds[rng.integers(3)](6), "out": Output()}
+    ways = ["in > w1 > a > w2 > b > w3 > c > out"]
+    if rng.random() < 0.4:
+        ops["back"] = linear(rng, 14, 14, 0, 0.2)
+        ways.append("a > back > a")
+    if rng.random() < 0.4:
+        ops |= {"d": Delay(delay=np.full(14, 2 * DT)), "skip": linear(rng, 6, 14, 0, 0.2)}
+        ways.append("a > d > skip > c")
+    if rng.random() < 0.3:
+        ops["wide"] = linear(rng, 12, 8, 0, 0.2)
+        ways.append("in > wide > b")
+    semantics = SOFT.with_(
+        comparison=rng.choice([">", ">="]).item(),
+        order=rng.choice(["synapse-first", "membrane-first"]).item(),
+        spikes_per_step=(1, 1, None)[rng.integers(3)],
+        start=rng.choice(["rest", "zero"]).item(),
+    )
+    return wired(ops, *ways, semantics=semantics)
+
+
+@pytest.mark.parametrize(("chip", "calibrated"), [("xylo-audio2", False), ("xylo-audio3", True), ("xylo-imu", False)])
+def test_xylo_on_random_networks(chip: str, calibrated: bool) -> None:
+    """Up to 15 events at once drive states to their ends; all roundings are the chip, and the layout speaks up."""
+    counted = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        graph = random_network(rng)
+        x = {"in": rng.integers(0, (2, 4, 16)[seed % 3], (40, 3, 8)).astype(np.float64)}
+        options: dict[str, Any] = {} if calibrated else {"calibrate": None}
+        made = compile(graph, chip, **{"calibrate": x, "allow": ("approximate",), **options}).artifact
+        network, layout, rounded, chips = three(graph, chip, x, made)
+        assert apart(rounded, chips) == 0, seed
+        assert apart(network, layout) == 0 or made.floats().layout, seed
+        counted += apart(network, chips)
+    assert counted > 500
 
 
 def test_xylo_layouts_that_begin_late_do_so_in_floats_too() -> None:
