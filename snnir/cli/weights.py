@@ -49,7 +49,10 @@ def graph_with(graph: Graph, weights: str | None) -> Graph:
         with safe_open(weights, framework="np") as file:
             said = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
+    except TypeError as error:  # of types that NumPy has not
+        what = f"holds numbers that cannot be read: {error}"
+        raise fail("weights-file", what, where=weights, expected="float32, float64, float16 or integers") from None
+    except (SafetensorError, OSError, ValueError) as error:
         raise fail("weights-file", f"cannot be read: {error}", where=weights, expected=".safetensors") from None
     spelt = {ident: name for name, ident in identifiers(graph.ops).items()}
     given = {}
