@@ -21,7 +21,7 @@ def to_module_weights(graph: Graph, module: nn.Module) -> nn.Module:
 
     Args:
         graph: as loaded from `module` (no pass may have changed its ops), with other values in its arrays.
-        module: weights, running statistics and neuron parameters are overwritten in place.
+        module: weights, running statistics and neuron parameters are overwritten; they stay the same tensors.
 
     Raises:
         CompileError: the graph has other ops than the module, or holds a value that the module has no place for (a bias
@@ -87,6 +87,8 @@ def _values(graph: Graph, own: Traced) -> tuple[list[tuple[Binding, Array]], lis
 def _write(binding: Binding, value: Array) -> None:
     here = getattr(binding.owner, binding.attribute)
     if isinstance(here, Tensor):
-        here.copy_(torch.from_numpy(np.array(value)).reshape(here.shape))
+        # Into memory of its own: all layers of sinabs share that of the default of `spike_threshold`.
+        fresh = torch.empty_like(here, requires_grad=False)
+        here.data = fresh.copy_(torch.from_numpy(np.array(value)).reshape(here.shape))
     else:
         setattr(binding.owner, binding.attribute, float(value.flat[0]))

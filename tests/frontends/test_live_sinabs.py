@@ -261,3 +261,4 @@ def test_trained_weights_come_back_into_sinabs() -> None:
     to_module_weights(graph.with_weights({**graph.weights(), **twice}), net)
     np.testing.assert_array_equal(net[0].weight.detach(), twice["0.weight"])
     assert float(net[1].spike_threshold) == 2.0
+    assert float(net[3].spike_threshold) == float(sl.IAF().spike_threshold) == 1.0  # they began in the same memory
