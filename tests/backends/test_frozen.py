@@ -16,10 +16,13 @@ from torch.nn.utils import parametrizations, prune
 import snnir
 from snnir import nn, ops
 from snnir.backends.torch_source.weights import state
+from snnir.diffusion.spec import spec_of
+from snnir.diffusion.train import TrainConfig, train
 from snnir.errors import CompileError
 from snnir.frontends.torch_fx import to_module_weights
 from snnir.graph import Graph, chain
 from snnir.learning import check_trainable, learned, merged, note
+from snnir.models.fsddim import build
 from snnir.semantics import Semantics
 from snnir.text import from_text, to_text
 from tests.backends.family import FAMILY, built
@@ -338,3 +341,19 @@ def test_parametrised_weights_are_read_exactly_and_not_trained_unnoticed(how: st
     changed = graph.with_weights({"fc.weight": graph["fc"].weight + 1})
     with pytest.raises(CompileError, match="the module has no parameter for it"):
         to_module_weights(changed, model)
+
+
+def test_snnir_train_leaves_frozen_parameters_as_they_are() -> None:
+    model: Any = build("digits", weights=None)
+    frozen = {name for i, (name, _) in enumerate(model.named_parameters()) if i % 2}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    graph = snnir.load(model)
+    check_trainable(graph.ops)
+    spec = spec_of(graph)
+    images = np.random.default_rng(0).uniform(-1, 1, (32, *spec.image)).astype(np.float32)
+    state = train(snnir.compile(graph, target="torch").module(), spec, images, TrainConfig(images=16, batch=8))
+    before, after = graph.weights(), graph.with_weights(state).weights()
+    names = {name for name, _ in model.named_parameters()} & before.keys()
+    assert len(names) == 50
+    assert {name for name in names if np.array_equal(before[name], after[name])} == frozen & names
