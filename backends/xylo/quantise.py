@@ -293,7 +293,8 @@ def quantise(
         weights=tuple(weights),
         returning=-np.rint(take * scale / back).astype(np.int64),
         driving=(driving + holding).astype(np.int64),
-        starting=np.rint(offset / (STARTER_SPIKES * back)).astype(np.int64),
+        # An offset that rests amid its states may be above the lift that the scale was chosen for.
+        starting=np.minimum(np.rint(offset / (STARTER_SPIKES * back)), MAX_WEIGHT).astype(np.int64),
         offset=offset.astype(np.int64),
     )
 

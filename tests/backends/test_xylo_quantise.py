@@ -13,8 +13,16 @@ import snnir
 from snnir.backends.xylo import XYLO_AUDIO2, XYLO_AUDIO3, XYLO_IMU
 from snnir.backends.xylo.calibrate import deviation, forced
 from snnir.backends.xylo.mapping import plan
-from snnir.backends.xylo.parts import dash_decay, ideal_dash, nearest_dash, time_constant
-from snnir.backends.xylo.quantise import assumed_peaks, ideals, integer_threshold, lifted, quantise, scale_limit
+from snnir.backends.xylo.parts import STARTER_SPIKES, dash_decay, ideal_dash, nearest_dash, time_constant
+from snnir.backends.xylo.quantise import (
+    Shifts,
+    assumed_peaks,
+    ideals,
+    integer_threshold,
+    lifted,
+    quantise,
+    scale_limit,
+)
 from snnir.backends.xylo.retime import best_ratio, dash_error, rebinned
 from snnir.backends.xylo.teacher import teach
 from snnir.errors import CompileError, UsageError
@@ -364,3 +372,17 @@ def test_lifting_only_what_needs_it() -> None:
     several = layers(np.random.default_rng(0), [4, 10, 3], lif, SOFT.with_(spikes_per_step=31))
     many = ideals(plan(several, XYLO_AUDIO3.chip))["n1"]
     assert (lifted(many, high).lift == 0).all()
+
+
+def test_the_starter_s_weight_is_eight_bits_even_where_a_lift_rests_higher() -> None:
+    """What the driver's whole weight keeps up may be above the lift that the scale was chosen for."""
+    beyond = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        graph = layers(rng, [6, 10, 4], lambda n: lif(n, 32 * DT))
+        found = ideals(plan(graph, XYLO_AUDIO3.chip))["n1"]
+        high = replace(found, lift=rng.uniform(20.0, 60.0, found.size))
+        cells = quantise(high, Shifts(5, 5, 5), np.full(found.size, np.inf))
+        beyond += int((np.rint(cells.offset / (STARTER_SPIKES * 2.0**cells.back)) > 127).sum())
+        assert 0 <= cells.starting.min() <= cells.starting.max() <= 127
+    assert beyond > 0
