@@ -72,7 +72,7 @@ class LiftVectors(Pass):
                     work.swap(end, graph[end])  # it stays and does nothing
                     continue
                 work.bypass(end)
-            done |= ends
+            done.update(ends)
             log.did(name, f"{len(region)} ops in front of it work on maps of one pixel")
         return work.build()
 
@@ -91,8 +91,8 @@ def _lifts(graph: Graph, name: str) -> bool:
     return len(before) == 1 and graph.shapes[name] == (*before, 1, 1)
 
 
-def _region(graph: Graph, name: str) -> tuple[set[str], set[str]]:
-    """The vectors that hang together with one that is lifted, and all the Reshapes that lift them.
+def _region(graph: Graph, name: str) -> tuple[list[str], list[str]]:
+    """The vectors that hang together with one that is lifted, and all the Reshapes that lift them, in graph order.
 
     Raises:
         Declined: one of them is needed as a vector.
@@ -113,8 +113,8 @@ def _region(graph: Graph, name: str) -> tuple[set[str], set[str]]:
             stack += [e.target for e in graph.outgoing[at]]
         stack += [e.source for e in graph.incoming[at]]
     if not region:
-        raise Declined(f"nothing feeds {listed(ends)}")
-    return region, ends
+        raise Declined(f"nothing feeds {listed(sorted(ends))}")
+    return [n for n in graph.ops if n in region], [n for n in graph.ops if n in ends]
 
 
 LIFTED = (Input, Linear, Neuron, Scale, Threshold, Delay, BatchNorm, Concat, Constant)

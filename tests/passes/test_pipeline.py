@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from snnir import pipeline
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Edge, Graph, chain
-from snnir.ops import Input, Linear, Output, Scale
+from snnir.ops import Input, Linear, Output, Reshape, Scale
 from snnir.pipeline import PASSES, Keeps, Log, Pass, Step, parse_pipeline, pass_class, pipeline_text, run_pipeline
 
 
@@ -152,3 +152,13 @@ def test_a_balanced_graph_is_rewritten_no_more() -> None:
     after = run_pipeline(graph, parse_pipeline("simplify"), lambda step: declined.extend(e.text for e in step.entries))
     assert after is graph
     assert "put this pass before balance-latency" in declined[0]
+
+
+def test_vectors_are_lifted_in_the_order_of_the_graph() -> None:
+    """Not in that of a set, which differs from process to process, and with it the files."""
+    nodes: dict[str, Any] = {"in": Input(shape=(2,))}
+    for i in range(9):
+        nodes |= {f"up{i}": Reshape(shape=(2, 1, 1)), f"out{i}": Output()}
+    edges = [e for i in range(9) for e in (Edge("in", f"up{i}"), Edge(f"up{i}", f"out{i}"))]
+    after = run_pipeline(Graph(nodes, tuple(edges)).verify(), parse_pipeline("lift-vectors"))
+    assert list(after.edges) == [Edge("in", f"out{i}") for i in range(9)]
