@@ -50,7 +50,7 @@ def _structure(graph: Graph, own: Graph) -> list[Violation]:
         mine, theirs = graph[name], own[name]
         if type(mine) is not type(theirs) or not same(mine.with_(**_arrays(theirs)), theirs):
             found.append((f"is {mine!r}, in the module {theirs!r}", name, str(theirs.loc)))
-    found += [("connects differently", str(edge), "") for edge in set(graph.edges) ^ set(own.edges)]
+    found += [("connects differently", str(edge), "") for edge in sorted(set(graph.edges) ^ set(own.edges))]
     hint = "take the weights to the graph that load() gave, before any pass"
     return [Violation("weights-graph", what, where, loc, hint=hint) for what, where, loc in found]
 
