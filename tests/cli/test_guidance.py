@@ -41,7 +41,10 @@ def test_every_help_shows_a_command_that_fits(command: str, capsys: pytest.Captu
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_the_list_of_commands_is_cut_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_of_commands_is_cut_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = said(capsys, "--help")
     listed = out.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in listed] == sorted(cli.commands)
