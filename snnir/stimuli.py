@@ -6,8 +6,9 @@ A model whose inputs are no sparse spikes says so in its metadata:
 
 Every channel of a sample then has a level, normal with `mean` and `std` (numbers, or one per channel), cut to 0..`most`
 events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. `mean` and `std` may also be
-lists of such rows, of which each sample takes one: what several channels do together. Where validation, or a target
-that measures, has no recorded input, it takes these.
+lists of such rows, of which each sample takes one: what several channels do together. With `shown`, the first so many of
+every `steps` steps have input, and the rest are silent. Where validation, or a target that measures, has no recorded
+input, it takes these.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from snnir.ops import Array, Shape
 
 RATE = 0.3
 STEPS = 100
-_KEYS = {"steps", "most", "mean", "std"}
+_KEYS = {"steps", "shown", "most", "mean", "std"}
 
 
 def described(graph: Graph) -> bool:
@@ -65,7 +66,10 @@ def _counts(rng: np.random.Generator, hint: Mapping[str, Any], steps: int, batch
     mean, std = (a[(rows * len(a)).astype(int)] if a.ndim > len(shape) else a for a in (mean, std))
     levels = np.clip(mean + std * rng.standard_normal((batch, *shape)), 0.0, float(hint["most"]))
     t = np.arange(steps + 1).reshape(-1, *[1] * levels.ndim)
-    return np.diff(np.floor(t * levels + 0.5), axis=0)
+    counts: Array = np.diff(np.floor(t * levels + 0.5), axis=0)
+    if "shown" in hint:
+        counts[np.arange(steps) % hint["steps"] >= hint["shown"]] = 0.0
+    return counts
 
 
 def _hints(graph: Graph) -> Mapping[str, Mapping[str, Any]]:
@@ -76,13 +80,15 @@ def _hints(graph: Graph) -> Mapping[str, Mapping[str, Any]]:
                 "metadata-inputs",
                 "does not describe an input",
                 where=str(name),
-                expected=f"for one of {', '.join(graph.inputs)}: most, mean, std, and steps (see snnir.stimuli)",
+                expected=f"for one of {', '.join(graph.inputs)}: most, mean, std, steps and shown (see snnir.stimuli)",
             )
     return given
 
 
 def _sound(hint: Mapping[str, Any], shape: Shape) -> bool:
     if not {"most", "mean", "std"} <= set(hint) <= _KEYS:
+        return False
+    if "shown" in hint and not 1 <= hint["shown"] <= hint.get("steps", 0):
         return False
     sizes = [np.shape(hint[key]) for key in ("mean", "std")]
     rows = {size[0] for size in sizes if len(size) > len(shape)}

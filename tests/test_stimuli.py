@@ -47,6 +47,14 @@ def test_counts_follow_their_levels() -> None:
     np.testing.assert_array_equal(stimuli(graph, batch=4, seed=2)["input"], stimuli(graph, batch=4, seed=2)["input"])
 
 
+def test_silence_follows_what_is_shown() -> None:
+    hint = {"steps": 5, "shown": 3, "most": 15, "mean": 4, "std": 0}
+    (x,) = stimuli(net(hint), batch=2).values()
+    assert x[:, 0, 0].tolist() == [4, 4, 4, 0, 0]
+    (longer,) = stimuli(net(hint), steps=8, batch=2).values()
+    assert longer[:, 1, 2].tolist() == [4, 4, 4, 0, 0, 4, 4, 4]
+
+
 def test_rows_are_taken_whole() -> None:
     hint = {"most": 15, "mean": [[1, 15, 8], [15, 1, 8]], "std": [[0, 0, 0], [0, 0, 3]]}
     (x,) = stimuli(net(hint), steps=4, batch=100).values()
@@ -63,6 +71,8 @@ def test_rows_are_taken_whole() -> None:
         {"most": 15, "mean": 7.5},
         {"most": 15, "mean": [1.0, 2.0], "std": 1.0},
         {"most": 15, "mean": 7.5, "std": 1.0, "colour": "red"},
+        {"most": 15, "mean": 7.5, "std": 1.0, "shown": 3},
+        {"most": 15, "mean": 7.5, "std": 1.0, "steps": 4, "shown": 5},
         {"most": 15, "mean": [[1.0, 2.0]], "std": 1.0},
         {"most": 15, "mean": [[1.0, 2.0, 3.0]] * 2, "std": [[1.0, 2.0, 3.0]] * 3},
         7,
