@@ -6,9 +6,9 @@ A model whose inputs are no sparse spikes says so in its metadata:
 
 Every channel of a sample then has a level, normal with `mean` and `std` (numbers, or one per channel), cut to 0..`most`
 events per step, and sends `steps` counts that follow it: a first-order sigma-delta coder. `mean` and `std` may also be
-lists of such rows, of which each sample takes one: what several channels do together. With `shown`, the first so many of
-every `steps` steps have input, and the rest are silent. Where validation, or a target that measures, has no recorded
-input, it takes these.
+lists of such rows, of which each sample takes one: what several channels do together. With `shown`, the first so many
+of every `steps` steps have input, and the rest are silent. Where validation, or a target that measures, has no
+recorded input, it takes these.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ class Digits(nn.Module):
     """Counts (T, B, 16) in, spikes (T, B, 10) out; the digit is the output that spikes most."""
 
     input_shape = (16,)
-    graph_metadata = {"inputs": {"input": INPUT}}
 
     def __init__(self) -> None:
         super().__init__()
+        self.graph_metadata = {"inputs": {"input": INPUT}}
         self.in_hidden1 = nn.Linear(16, 128)
         self.hidden1 = neurons()
         self.in_hidden2 = nn.Linear(128, 96)
