@@ -57,7 +57,8 @@ def note(kind: type[Op], fields: Iterable[str]) -> dict[str, Any]:
 def merged(op: Op, parts: Iterable[Op]) -> Op:
     """`op`, trained where one of the ops whose work it does is; neurons, and what has no arrays, stay as they are.
 
-    A bias is trained where one of theirs is, or where one that is not 0 is multiplied with trained weights.
+    A bias is trained where one of theirs is, or where one that is not 0 is multiplied with trained weights. One op of
+    the same kind in another form is trained as it was, field by field.
     """
     if not op.arrays or isinstance(op, (Neuron, Threshold)):
         return op
@@ -65,12 +66,18 @@ def merged(op: Op, parts: Iterable[Op]) -> Op:
     there = [(part, set(learned(part))) for part in behind if not isinstance(part, (Neuron, Threshold))]
     if not there:
         return op
-    weights = any(fields - {"bias"} for _, fields in there)
-    bias = any("bias" in fields for _, fields in there) or (weights and any(_shifts(part) for part, _ in there))
     usual = by_default(type(op)) or (op.arrays if isinstance(op, Constant) else ())
-    if "bias" not in usual:
-        weights = weights or (bias and isinstance(op, Constant))
-    said = note(type(op), (name for name in usual if (bias if name == "bias" else weights)))
+    if len(there) == 1 and type(there[0][0]) is type(op):
+        fields = there[0][1]
+        weights, offsets = bool(fields - {"bias"}), ["v_leak"]  # what neurons hand on is multiplied with its weights
+    else:
+        weights = any(names - {"bias"} for _, names in there)
+        fields = set(usual) - {"bias"} if weights else set()
+        offsets = ["mean", "v_leak", *(["bias"] if len(there) > 1 else [])]  # nothing multiplies the bias of one
+    bias = any("bias" in names for _, names in there) or (weights and any(_shifts(part, offsets) for part in behind))
+    if bias and isinstance(op, Constant):
+        weights, fields = True, set(usual)
+    said = note(type(op), (name for name in usual if (bias if name == "bias" else name in fields)))
     metadata = {key: value for key, value in op.metadata.items() if key not in (LEARNED, LITERAL, DERIVED)} | said
     if all(part.metadata.get(LITERAL) for part, _ in there):
         metadata[LITERAL] = True
@@ -80,9 +87,9 @@ def merged(op: Op, parts: Iterable[Op]) -> Op:
     return op if metadata == dict(op.metadata) else op.with_(metadata=metadata)  # type: ignore[no-any-return]
 
 
-def _shifts(op: Op) -> bool:
-    """Whether an op adds something to what it multiplies."""
-    offsets = (getattr(op, name, None) for name in ("bias", "mean"))
+def _shifts(op: Op, names: Iterable[str]) -> bool:
+    """Whether an op adds something to what it, or what is behind it, multiplies: one of these fields, not 0."""
+    offsets = (getattr(op, name, None) for name in names)
     return any(offset is not None and bool(offset.any()) for offset in offsets)
 
 

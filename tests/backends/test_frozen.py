@@ -21,7 +21,7 @@ from snnir.diffusion.train import TrainConfig, train
 from snnir.errors import CompileError
 from snnir.frontends.torch_fx import to_module_weights
 from snnir.graph import Graph, chain
-from snnir.learning import check_trainable, learned, merged, note
+from snnir.learning import by_default, check_trainable, learned, merged, note
 from snnir.models.fsddim import build
 from snnir.semantics import Semantics
 from snnir.text import from_text, to_text
@@ -218,6 +218,43 @@ def test_a_bias_moves_with_weights_that_are_behind_it() -> None:
     free = merged(literal, [literal, ops.Scale(scale=np.ones(2))])
     assert (learned(free), "literal" in free.metadata) == (("scale",), False)
     assert merged(literal, [literal, literal]).metadata == literal.metadata
+
+
+_BIASED = {"weight": np.ones(2), "bias": np.ones(2)}
+IN_ANOTHER_FORM = {
+    "groups": (
+        ops.Conv1d(weight=np.ones((2, 1, 1)), bias=np.ones(2), groups=2),
+        ops.Conv1d(weight=np.eye(2)[..., None], bias=np.ones(2)),
+    ),
+    "kind": (ops.Affine(weight=np.eye(2), bias=np.ones(2)), ops.Conv1d(weight=np.eye(2)[..., None], bias=np.ones(2))),
+    "norm": (ops.BatchNorm(**_BIASED, mean=np.ones(2), var=np.ones(2)),) * 2,
+    "centred": (
+        ops.BatchNorm(**_BIASED, mean=np.zeros(2), var=np.ones(2)),
+        ops.Affine(weight=np.eye(2), bias=np.ones(2)),
+    ),
+    "wkv": (ops.Wkv(log_decay=np.zeros(2), first=np.zeros(2)),) * 2,
+}
+
+
+@pytest.mark.parametrize("form", IN_ANOTHER_FORM)
+def test_one_op_in_another_form_is_trained_field_by_field_as_it_was(form: str) -> None:
+    """A frozen bias beside trained weights was trained as soon as a pass wrote the op in another form."""
+    before, after = IN_ANOTHER_FORM[form]
+    fields = by_default(type(before))
+    for some in ((), fields[:1], fields[1:], fields):
+        part = before.with_(metadata=note(type(before), some))
+        assert learned(merged(after, [part])) == some
+
+
+def test_a_bias_moves_with_weights_behind_a_mean_or_neurons_at_another_rest() -> None:
+    weights_only = note(ops.BatchNorm, ["weight"])
+    norm = ops.BatchNorm(**_BIASED, mean=np.ones(2), var=np.ones(2), metadata=weights_only)
+    affine = ops.Affine(weight=np.eye(2), bias=np.ones(2))
+    assert learned(merged(affine, [norm])) == ("weight", "bias")
+    held = affine.with_(metadata=note(ops.Affine, ["weight"]))
+    neurons = ops.LI(tau=np.ones(2), r=np.ones(2), v_leak=np.full(2, 0.5))
+    assert learned(merged(affine, [held, neurons])) == ("weight", "bias")
+    assert learned(merged(affine, [held, neurons.with_(v_leak=np.zeros(2))])) == ("weight",)
 
 
 @pytest.mark.parametrize("target", FAMILY)
