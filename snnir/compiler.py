@@ -12,7 +12,7 @@ from snnir.errors import CompileError, UsageError, fail
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.semantics import Semantics
-from snnir.target import Artifact, Files, require, with_allowed
+from snnir.target import Artifact, Files, check_options, require, with_allowed
 
 if TYPE_CHECKING:
     import os
@@ -242,7 +242,7 @@ def compile(
     """
     from snnir.registry import backend
 
-    backend(target)  # a target that does not exist is said before any work
+    check_options(backend(target), options)  # what does not exist is said before any work
     prepared = prepare(
         source,
         passes=passes,

@@ -227,6 +227,20 @@ class Backend(Protocol):
         ...
 
 
+def check_options(backend: Backend, options: Mapping[str, Any]) -> None:
+    """Makes sure, before there is a graph, that a target can be given these options.
+
+    Backends say so in a method `check_options(options)`. Those of other packages may lack it; they find out as they
+    build.
+
+    Raises:
+        UsageError: an option that the target does not have, or a value that it cannot have.
+    """
+    check = getattr(backend, "check_options", None)
+    if check is not None:
+        check(options)
+
+
 def require(target: Target, graph: Graph) -> None:
     """Raises CompileError with all violations of `target`'s rules, or returns."""
     violations = target.check(graph)

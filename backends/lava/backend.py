@@ -24,6 +24,14 @@ class LavaBackend:
 
     target: Target = TARGET
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that there are such options, and that they can have such values.
+
+        Raises:
+            UsageError: with all that is wrong with them.
+        """
+        Options.read(options)
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """To neurons and linear ops."""
         Options.read(options)  # a misspelt option is an error before any work is done

@@ -57,25 +57,28 @@ class Options:
         """Options as `compile` and the command line give them.
 
         Raises:
-            UsageError: an option that does not exist, or a value that it cannot have.
+            UsageError: with every option that does not exist, and every value that one cannot have.
         """
+        faults: list[str] = []
         names = ("calibrate", "input_bits", "input_range", "threshold", "weight_bits", "period", "conv", "netx")
         unknown = set(options) - {*names, "allow"}
         if unknown:
             there = ", ".join((*names, "allow"))
             meant = did_you_mean(sorted(unknown), names)
-            raise UsageError(f"lava has no option {', '.join(sorted(unknown))}{meant}; its options: {there}")
+            faults.append(f"lava has no option {', '.join(sorted(unknown))}{meant}; its options: {there}")
         found = cls(**{name: options[name] for name in names if name in options})
         for name in ("threshold", "period"):
             value = getattr(found, name)
             if value is not None and not (isinstance(value, int) and value > 0):
-                raise UsageError(f"{name} is {value}, expected a whole number above 0")
+                faults.append(f"{name} is {value}, expected a whole number above 0")
         if found.weight_bits not in WEIGHT_BITS:
-            raise UsageError(f"weight_bits is {found.weight_bits}, expected one of {', '.join(map(str, WEIGHT_BITS))}")
+            faults.append(f"weight_bits is {found.weight_bits}, expected one of {', '.join(map(str, WEIGHT_BITS))}")
         if found.conv not in get_args(Conv):
-            raise UsageError(f"conv is {found.conv!r}, expected one of {', '.join(get_args(Conv))}")
+            faults.append(f"conv is {found.conv!r}, expected one of {', '.join(get_args(Conv))}")
         if not isinstance(found.netx, bool):
-            raise UsageError(f"netx is {found.netx}, expected true or false")
+            faults.append(f"netx is {found.netx}, expected true or false")
+        if faults:
+            raise UsageError("\n".join(faults))
         return replace(found, weight_bits=8) if found.netx else found
 
 

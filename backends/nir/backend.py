@@ -84,6 +84,16 @@ class NirBackend:
 
     target = TARGET
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that no option is given but those of every target.
+
+        Raises:
+            UsageError: one is.
+        """
+        unknown = sorted(set(options) - {"allow", "calibrate"})
+        if unknown:
+            raise UsageError(f"target nir has no option {', '.join(unknown)}; it takes none")
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """Splits concatenations, folds batch norms and lowers upsampling, which NIR has not; drops dead ops.
 
@@ -103,9 +113,7 @@ class NirBackend:
         """
         from snnir.nir_io import check
 
-        unknown = sorted(set(options) - {"allow", "calibrate"})
-        if unknown:
-            raise UsageError(f"target nir has no option {', '.join(unknown)}; it takes none")
+        self.check_options(options)
         check(graph)
         return NirArtifact(graph)
 

@@ -27,6 +27,16 @@ class OnnxBackend:
 
     target: Target = TARGET
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that no option is given but those of every target.
+
+        Raises:
+            UsageError: one is.
+        """
+        unknown = sorted(set(options) - {"allow", "calibrate"})
+        if unknown:
+            raise UsageError(f"target onnx has no option {', '.join(unknown)}; it takes none")
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """No passes: ONNX Runtime fuses what it can itself, and a viewer shows the network as it was drawn."""
         return ()
@@ -38,9 +48,7 @@ class OnnxBackend:
             UsageError: an option; this target has none.
             MissingPackageError: the package onnx is not installed.
         """
-        unknown = sorted(set(options) - {"allow", "calibrate"})
-        if unknown:
-            raise UsageError(f"target onnx has no option {', '.join(unknown)}; it takes none")
+        self.check_options(options)
         onnx()
         return OnnxArtifact(graph)
 

@@ -19,6 +19,21 @@ from snnir.pipeline import Pass
 class RockpoolBackend(TorchBackend):
     """The rockpool target."""
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that there are such options, and that they can have such values.
+
+        Raises:
+            UsageError: an option that this target does not have, or a value that it cannot have.
+        """
+        faults: list[str] = []
+        for check in (super().check_options, _bitshift):
+            try:
+                check(options)
+            except UsageError as error:
+                faults.append(str(error))
+        if faults:
+            raise UsageError("\n".join(faults))
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """No passes; with `bitshift`, decays become those of Xylo, if they are not and 'approximate' is allowed."""
         return (BitshiftDecays("approximate" in options.get("allow", ())),) if _bitshift(options) else ()
@@ -31,9 +46,8 @@ class RockpoolBackend(TorchBackend):
         Raises:
             UsageError: an option that this target does not have, or a value that it cannot have.
         """
-        others = {key: value for key, value in options.items() if key != "bitshift"}
         dialect = RockpoolDialect(bitshift=_bitshift(options))
-        return TorchBackend.build(replace(self, dialect=dialect), graph, others)
+        return TorchBackend.build(replace(self, dialect=dialect), graph, options)
 
 
 def _bitshift(options: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from snnir.backends.torch_source.neurons import Dialect
 from snnir.backends.torch_source.weights import safetensors, state, stored
 from snnir.backends.torch_source.writer import Source, write
-from snnir.errors import MissingPackageError, UsageError
+from snnir.errors import MissingPackageError, UsageError, did_you_mean
 from snnir.graph import Graph
 from snnir.ops import Array
 from snnir.pipeline import Pass
@@ -31,6 +31,19 @@ class TorchBackend:
     target: Target
     dialect: Dialect
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that every option is one of every target, or of this one.
+
+        Raises:
+            UsageError: it is not.
+        """
+        unknown = sorted(set(options) - {"allow", "calibrate", *self.target.options})
+        if unknown:
+            there = ", ".join(self.target.options)
+            takes = f"its options: {there}" if there else "it takes none"
+            meant = did_you_mean(unknown, self.target.options)
+            raise UsageError(f"{self.target.name} has no option {', '.join(unknown)}{meant}; {takes}")
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """No passes: the emitted module keeps the graph's own weights, so that they can be trained and taken back."""
         return ()
@@ -41,11 +54,7 @@ class TorchBackend:
         Raises:
             UsageError: an option that these targets do not have.
         """
-        unknown = sorted(set(options) - {"allow", "calibrate"})
-        if unknown:
-            there = ", ".join(self.target.options)
-            takes = f"its options: {there}" if there else "it takes none"
-            raise UsageError(f"{self.target.name} has no option {', '.join(unknown)}; {takes}")
+        self.check_options(options)
         return TorchArtifact(graph, self.target, self.dialect, write(graph, self.dialect))
 
 

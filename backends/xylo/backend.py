@@ -25,6 +25,14 @@ class XyloBackend:
     chip: Chip
     target: Target
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Makes sure that there are such options, and that they can have such values.
+
+        Raises:
+            UsageError: with all that is wrong with them.
+        """
+        Options.read(options)
+
     def pipeline(self, graph: Graph, options: Mapping[str, Any]) -> tuple[Pass, ...]:
         """To dense weights and plain neurons."""
         Options.read(options)  # a misspelt option is an error before any work is done

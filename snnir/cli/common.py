@@ -234,13 +234,18 @@ def key_value(item: str, hint: str) -> tuple[str, Any]:
     return name, text
 
 
+def check_source_options(source: str, options: dict[str, Any]) -> None:
+    """Makes sure that a source that is given options takes some."""
+    if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith((".py", ".onnx")):
+        hint = f"--{next(iter(options))}" if len(options) == 1 and set(options) <= set(_NAMED) else "-S"
+        raise click.BadParameter("only a model.py takes options", param_hint=hint)
+
+
 def load_source(source: str, dt: float | None, options: dict[str, Any], passes: str | None = None) -> Graph:
     """The graph of a source, built with `options`, after `passes`."""
     from snnir.compiler import load
 
-    if options and not source.rpartition(":")[0].endswith(".py") and not source.endswith((".py", ".onnx")):
-        hint = f"--{next(iter(options))}" if len(options) == 1 and set(options) <= set(_NAMED) else "-S"
-        raise click.BadParameter("only a model.py takes options", param_hint=hint)
+    check_source_options(source, options)
     with progress(f"reading {source}"):
         graph = load(source, dt=dt, **options)
     if passes:

@@ -12,6 +12,7 @@ import click
 
 from snnir.cli.common import (
     check_chips,
+    check_source_options,
     debug_option,
     dt_option,
     format_option,
@@ -26,6 +27,7 @@ from snnir.cli.common import (
     source_option,
     targets_option,
 )
+from snnir.cli.wrong_usage import WrongUsage
 
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult
@@ -111,13 +113,27 @@ def compile_command(
     from snnir.compiler import prepare, save_all
     from snnir.errors import CompileError
 
+    wrong = WrongUsage()
+    settings = _settings(options, targets, wrong)
+    _check_targets(targets, settings, host, chips, wrong)
+    places: dict[str, Any] = {}
+    with wrong.part():
+        places = places_of(place, host)
+    with wrong.part():
+        if dump_placement and host is None and chips is None:
+            raise click.UsageError("--dump-placement needs --host or --chips: without them nothing is placed")
+    with wrong.part():
+        check_source_options(source, source_options)
+    with wrong.part():
+        _check_passes(passes)
+    hook: Callable[[Step], None] | None = None
+    with wrong.part():
+        hook = _printer(print_after)
+    with wrong.part():
+        if not output.strip():
+            raise click.BadParameter("is empty, expected the name of a folder", param_hint="-o")
+    wrong.stop()
     _check_output(output, force)
-    places = places_of(place, host)
-    check_chips(chips)
-    if dump_placement and host is None and chips is None:
-        raise click.UsageError("--dump-placement needs --host or --chips: without them nothing is placed")
-    settings = _settings(options, targets)
-    hook = _printer(print_after)
     graph = load_source(source, dt, source_options)
     recorded = read_arrays(calibrate, graph)
     results: dict[str, CompileResult] = {}
@@ -163,25 +179,60 @@ def _check_output(output: str, force: bool) -> None:
     """Says at once, not after minutes of work, that the folder cannot become ours."""
     from snnir.artifact import check_free
 
-    if not output.strip():
-        raise click.BadParameter("is empty, expected the name of a folder", param_hint="-o")
     check_free(Path(output), force)
 
 
-def _settings(options: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _settings(options: tuple[str, ...], targets: tuple[str, ...], wrong: WrongUsage) -> dict[str, dict[str, Any]]:
     """The options of each target, from KEY=VALUE (all targets) and TARGET:KEY=VALUE (one)."""
     found: dict[str, dict[str, Any]] = {target: {} for target in targets}
     for item in options:
-        key, _, _ = item.partition("=")
-        target, colon, _ = key.rpartition(":")
-        name, value = key_value(item.removeprefix(f"{target}:") if colon else item, "-O")
-        if name in _RESERVED:
-            raise click.BadParameter(f"{name} is set by --{name.replace('_', '-')}", param_hint="-O")
-        if colon and target not in found:
-            raise click.BadParameter(f"{item!r} names {target}, which is not compiled for", param_hint="-O")
-        for chosen in [target] if colon else targets:
-            found[chosen][name] = value
+        with wrong.part():
+            key, _, _ = item.partition("=")
+            target, colon, _ = key.rpartition(":")
+            name, value = key_value(item.removeprefix(f"{target}:") if colon else item, "-O")
+            if name in _RESERVED:
+                raise click.BadParameter(f"{name} is set by --{name.replace('_', '-')}", param_hint="-O")
+            if colon and target not in found:
+                raise click.BadParameter(f"{item!r} names {target}, which is not compiled for", param_hint="-O")
+            for chosen in [target] if colon else targets:
+                found[chosen][name] = value
     return found
+
+
+def _check_targets(
+    targets: tuple[str, ...],
+    settings: Mapping[str, Mapping[str, Any]],
+    host: str | None,
+    chips: str | None,
+    wrong: WrongUsage,
+) -> None:
+    """Whether each target can be given its options, a host, several chips: known before the source has been read."""
+    from snnir.registry import backend
+    from snnir.target import check_options
+
+    with wrong.part():
+        check_chips(chips)
+    for target in targets:
+        chosen = backend(target)
+        with wrong.part():
+            check_options(chosen, settings[target])
+        with wrong.part():
+            if host is not None:
+                from snnir.placement.fitting import check_alone
+
+                check_alone(chosen.target, settings[target])
+        with wrong.part():
+            if chips is not None and (host is None or chips != "1"):
+                from snnir.placement.chips.spread import require_chips
+
+                require_chips(chosen)
+
+
+def _check_passes(passes: str | None) -> None:
+    if passes:
+        from snnir.pipeline import parse_pipeline
+
+        parse_pipeline(passes)
 
 
 # Of partitions: for machines, or said otherwise.

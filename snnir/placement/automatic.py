@@ -13,7 +13,7 @@ from snnir.graph import Graph
 from snnir.ops import Input, Neuron, Output, Repeat, TemporalMean, Threshold
 from snnir.placement.crossing import crossings_of, faults_of
 from snnir.placement.examples import example
-from snnir.placement.fitting import factor, lags_of, of_room, ports_of, violations_of
+from snnir.placement.fitting import check_alone, factor, lags_of, of_room, ports_of, violations_of
 from snnir.placement.integers import Integers, ops_of
 from snnir.placement.kinds import bounds, free_ops
 from snnir.placement.loop_time import short_loops
@@ -96,18 +96,13 @@ def placed(
     from snnir.registry import backend
 
     chip = backend(target)
-    ports = ports_of(chip.target)
+    check_alone(chip.target, integers.options if integers is not None else options or {})
     if host not in HOSTS:
         raise UsageError(f"host is {host!r}, expected one of {', '.join(HOSTS)}")
     graph = load(source, dt=dt)
     if integers is None:
         shown = as_inputs(graph, calibrate) if calibrate is not None else example(graph)
         integers = Integers(shown, tuple(allow), options or {}, recorded=calibrate is not None)
-    alone = [name for name in ports.alone if str(integers.options.get(name, False)).lower() not in ("none", "false")]
-    if alone:
-        raise UsageError(
-            f"{target}'s option {', '.join(alone)} does not go with a host, which keeps the network's steps"
-        )
     several = several_for(graph, chip, chips, integers)
     return _Search(graph, chip, host, forced(graph, place or {}), integers, several).run(), integers
 

@@ -23,6 +23,18 @@ def ports_of(target: Target) -> Ports:
     return target.ports
 
 
+def check_alone(target: Target, options: Mapping[str, Any]) -> None:
+    """Makes sure that a target is a chip, and that no option changes what a step is, which a host keeps.
+
+    Raises:
+        UsageError: it is none, or one does.
+    """
+    alone = [name for name in ports_of(target).alone if str(options.get(name, False)).lower() not in ("none", "false")]
+    if alone:
+        named = ", ".join(alone)
+        raise UsageError(f"{target.name}'s option {named} does not go with a host, which keeps the network's steps")
+
+
 def violations_of(part: Graph, chip: Backend, allow: Sequence[str], options: Mapping[str, Any]) -> list[Violation]:
     """Every reason why `chip` cannot run `part`; none when it can (but for what shows only in its integers)."""
     from snnir.pipeline import run_pipeline

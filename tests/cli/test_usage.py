@@ -38,6 +38,46 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "--version") == (0, f"snnir {snnir.__version__}\n", "")
 
 
+def test_wrong_usage_is_said_at_once_and_before_the_source_is_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "slow.py").write_text("raise AssertionError('the source is read')\n")
+    status, out, err = said(capsys, "compile", "slow.py", "-t", "lava", "-o", "out", "-O", "cnv=matrix")
+    assert (status, out) == (2, "")
+    assert "lava has no option cnv (did you mean conv?)" in err
+    several = ["-O", "cnv=matrix", "-O", "lava:period=0", "-O", "rockpool:bitshift=2", "-O", "novalue"]
+    several += ["--dump-placement", "--place", "a=chip", "-p", "no-such-pass", "--print-after", "no-such"]
+    status, _, err = said(capsys, "compile", "slow.py", "-t", "lava,rockpool,nir,fake-chip", "-o", " ", *several)
+    assert status == 2
+    lines = err.splitlines()
+    start = lines.index("Error: 11 things are wrong with this call:")
+    words = (
+        "Invalid value for -O: 'novalue' is not of the form KEY=VALUE",
+        "lava has no option cnv (did you mean conv?); its options: ",
+        "period is 0, expected a whole number above 0",
+        "rockpool has no option cnv; its options: bitshift",
+        "bitshift is 2, expected true or false",
+        "target nir has no option cnv; it takes none",
+        "--place needs --host",
+        "--dump-placement needs --host or --chips",
+        "no pass 'no-such-pass'",
+        "no pass 'no-such'",
+        "Invalid value for -o: is empty",
+    )
+    assert len(lines[start + 1 :]) == len(words)
+    for line, word in zip(lines[start + 1 :], words, strict=True):
+        assert line.startswith(f"  {word}")
+    for wrong in (
+        ["-t", "lava", "--chips", "2"],
+        ["-t", "lava", "--host", "onnx", "--chips", "2"],
+        ["-t", "torch", "--host", "onnx"],
+        ["-t", "xylo-imu", "--host", "onnx", "-O", "choose_dt=true"],
+    ):
+        status, _, err = said(capsys, "compile", "slow.py", "-o", "out", *wrong)
+        assert (status, "the source is read" in err) == (2, False), wrong
+    assert not (folder / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
