@@ -3,6 +3,7 @@ again; the parts still give exactly what the whole network gives."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -168,7 +169,8 @@ def test_what_the_command_says(
         == 0
     )
     said = " ".join(capsys.readouterr().out.split())
-    assert "n1 LIF its integers show: its threshold can be" in said
+    assert re.search(r"on the host: .* its integers show: its threshold can be [^\[]+ \[lava-range\] LIF n1 ", said)
+    assert "read by what is not on the chip: only membranes and spikes come off the chip Linear w1 " in said
     assert "off the chip, because of what only its integers show:" in said
     assert "with it: w1" in said
     assert "moved_to_host n1: its threshold can be" in said

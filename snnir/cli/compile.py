@@ -170,8 +170,7 @@ def compile_command(
             _print_text(source, result, folders[target], time_passes)
     if dump_placement:
         for target, result in results.items():  # JSON keeps stdout to itself
-            placed = getattr(result.artifact, "placement", f"one {target} chip holds the network: nothing is cut")
-            click.echo(str(placed), err=output_format == "json")
+            click.echo(_placed(target, result), err=output_format == "json")
     return 0
 
 
@@ -327,6 +326,22 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
     click.echo(f"  written to {folder}")
     for path in _listed(_files(folder)) if "part_reports" not in result.report else ["run.py"]:
         click.echo(f"    {Path(folder)}{os.sep}{path}")
+
+
+def _placed(target: str, result: CompileResult) -> str:
+    """The placement of a result, as wide as the terminal."""
+    from snnir.cli.show import console
+    from snnir.placement import describe
+    from snnir.placement.chips import Spread
+    from snnir.placement.chips import describe as describe_chips
+
+    placed = getattr(result.artifact, "placement", None)
+    width = console().width
+    if placed is None:
+        return f"one {target} chip holds the network: nothing is cut"
+    if isinstance(placed, Spread):
+        return describe_chips.text(placed, width)
+    return describe.text(placed, width)
 
 
 def _listed(files: list[str]) -> list[str]:

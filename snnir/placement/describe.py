@@ -7,9 +7,11 @@ from typing import Any
 
 from snnir.placement.chips.describe import chip_line, cut_line
 from snnir.placement.chips.types import Spread
+from snnir.placement.grouped import WIDTH, broken, grouped, shared_reason
 from snnir.placement.types import Crossing, Encode, Hold, Loop, Part, Placement
 
 _SHOWN = 4  # chips named in a line
+_SIDES = {"chip": "on the chip", "host": "on the host", "driver": "between them"}
 
 
 def data(placement: Placement) -> dict[str, Any]:
@@ -66,8 +68,12 @@ def _crossing(c: Crossing) -> dict[str, Any]:
     return {"source": c.source, "way": way, "kind": c.kind, "width": c.width, "most": c.most}
 
 
-def text(placement: Placement) -> str:
-    """What went where and why, op by op; the parts in their order; what crosses; what does not fit."""
+def text(placement: Placement, width: int = WIDTH) -> str:
+    """What went where and why, the ops under the reason that they share; the parts in their order; what crosses; what
+    does not fit.
+
+    In lines of `width` columns.
+    """
     graph, places = placement.graph, placement.places
     count = {side: sum(p.side == side for p in places.values()) for side in ("chip", "host", "driver")}
     lines = [
@@ -75,14 +81,10 @@ def text(placement: Placement) -> str:
         f"({placement.host}), {count['driver']} between them",
         "",
     ]
-    width = max(map(len, graph.ops))
-    kinds = max(len(op.kind) for op in graph.ops.values())
-    for name, op in graph.ops.items():
-        on = chips_of(placement, name)
-        on = on if len(on) < _SHOWN else [*on[: _SHOWN - 1], f"{len(on) - _SHOWN + 1} more"]
-        where = f" ({', '.join(on)})" if on else ""
-        lines.append(f"  {places[name].side:<6}  {name:<{width}}  {op.kind:<{kinds}}  {places[name].reason}{where}")
-    lines += ["", "in this order:"]
+    for side, title in _SIDES.items():
+        rows = [(_heading(placement, n), op.kind, n) for n, op in graph.ops.items() if places[n].side == side]
+        lines += [f"{title}:", *grouped(rows), ""] if rows else []
+    lines += ["in this order:"]
     for step in placement.steps:
         lines += [f"  {line}" for line in _told(step, placement.spreads)]
     lines += ["", "crossings (numbers per step):"]
@@ -96,7 +98,14 @@ def text(placement: Placement) -> str:
     if placement.moved:
         lines += ["", "off the chip, because of what only its integers show:"]
         lines += [f"  {line}" for moved in placement.moved for line in moved_lines(moved)]
-    return "\n".join(lines)
+    return "\n".join(broken(lines, width))
+
+
+def _heading(placement: Placement, name: str) -> str:
+    """Why an op is where it is, and on which chips."""
+    on = chips_of(placement, name)
+    on = on if len(on) < _SHOWN else [*on[: _SHOWN - 1], f"{len(on) - _SHOWN + 1} more"]
+    return shared_reason(placement.places[name].reason) + (f" ({', '.join(on)})" if on else "")
 
 
 def crossing_line(c: Crossing) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from snnir.ops import Neuron, Threshold
 from snnir.placement.chips.types import Cut, Pick, Spread
+from snnir.placement.grouped import WIDTH, broken
 from snnir.placement.types import Part
 
 
@@ -42,15 +43,18 @@ def _step(step: Part | Pick) -> dict[str, Any]:
     }
 
 
-def text(spread: Spread) -> str:
-    """Which op is on which chip; the chips in their order; what crosses; why one chip is not enough."""
+def text(spread: Spread, width: int = WIDTH) -> str:
+    """Which op is on which chip; the chips in their order; what crosses; why one chip is not enough.
+
+    In lines of `width` columns.
+    """
     graph, chips = spread.graph, spread.chips
     many = f"{len(chips)} {spread.target} chips" if len(chips) > 1 else f"one {spread.target} chip: nothing is cut"
     lines = [f"{len(graph)} ops on {many}", ""]
-    width, kinds = max(map(len, graph.ops)), max(len(op.kind) for op in graph.ops.values())
+    longest, kinds = max(map(len, graph.ops)), max(len(op.kind) for op in graph.ops.values())
     for name, op in graph.ops.items():
         size = " x ".join(map(str, graph.shapes[name]))
-        lines.append(f"  {name:<{width}}  {op.kind:<{kinds}}  {size:<10}  {place(spread, name)}")
+        lines.append(f"  {name:<{longest}}  {op.kind:<{kinds}}  {size:<10}  {place(spread, name)}")
     lines += ["", "in this order:"]
     lines += [f"  {chip_line(spread, part)}" for part in chips]
     if spread.cuts:
@@ -59,7 +63,7 @@ def text(spread: Spread) -> str:
     if spread.single:
         lines += ["", "why one chip does not hold it:"]
         lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
-    return "\n".join(lines)
+    return "\n".join(broken(lines, width))
 
 
 def place(spread: Spread, name: str) -> str:
