@@ -22,16 +22,18 @@ from snnir.placement.types import Part, Placement
 if TYPE_CHECKING:
     from snnir.compiler import CompileResult
     from snnir.pipeline import Step
+    from snnir.placement.chips.types import Spread
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
     """A chip part, and what came of it: a compiled form, or the reasons against it.
 
-    `steps`: what its passes did, for a hook.
+    `spread`: what of it is on which chip, where it needs several. `steps`: what its passes did, for a hook.
     """
 
     part: Part
+    spread: Spread | None
     result: CompileResult | None
     faults: tuple[Violation, ...]
     steps: tuple[Step, ...]
@@ -66,7 +68,9 @@ class Integers:
         self.rounds += 1
         self.values = run(placement, self.shown)
         known = self.made
-        self.made = tuple(self._known(part, known) or self._make(placement, part) for part in placement.chips)
+        self.made = tuple(
+            self._known(placement, part, known) or self._make(placement, part) for part in placement.chips
+        )
         return {part.name: m.faults for part, m in zip(placement.chips, self.made, strict=True) if m.faults}
 
     def results(self, placement: Placement) -> dict[str, CompileResult]:
@@ -82,8 +86,10 @@ class Integers:
             for step in made.steps:
                 hook(step)
 
-    def _known(self, part: Part, known: Sequence[Made]) -> Made | None:
-        return next((m for m in known if _same(m.part, part)), None)
+    def _known(self, placement: Placement, part: Part, known: Sequence[Made]) -> Made | None:
+        # A part that was spread may have to keep to one chip in the next placement.
+        spread = placement.spreads.get(part.name)
+        return next((m for m in known if m.spread is spread and _same(m.part, part)), None)
 
     def _make(self, placement: Placement, part: Part) -> Made:
         from snnir.compiler import prepare
@@ -96,13 +102,14 @@ class Integers:
                 from snnir.placement.chips.compiled import on_chips
 
                 how = {**self.how, "hook": steps.append}
-                return Made(part, on_chips(spread, given, True, self.allow, self.options, **how), (), tuple(steps))
+                several = on_chips(spread, given, True, self.allow, self.options, **how)
+                return Made(part, spread, several, (), tuple(steps))
             prepared = prepare(part.graph, calibrate=given, allow=self.allow, hook=steps.append, **self.how)
             more = _range(placement, given)
             result = prepared.compile(placement.target, **{**more, **self.options})
         except CompileError as error:
-            return Made(part, None, error.violations, tuple(steps))
-        return Made(part, result, (), tuple(steps))
+            return Made(part, spread, None, error.violations, tuple(steps))
+        return Made(part, spread, result, (), tuple(steps))
 
 
 def _same(a: Part, b: Part) -> bool:

@@ -12,12 +12,13 @@ from typing import Any
 
 from snnir.errors import CompileError, Violation
 from snnir.graph import Edge, Graph
-from snnir.ops import Array
+from snnir.ops import Array, Neuron, Threshold
 from snnir.placement.chips.running import arrivals
 from snnir.placement.chips.spread import chips_of, require_chips, several_of, spread_counted
 from snnir.placement.chips.types import Spread
 from snnir.placement.fitting import lags_of, violations_of
 from snnir.placement.integers import Integers
+from snnir.placement.kinds import free_ops
 from snnir.placement.types import Part
 from snnir.target import Backend
 
@@ -33,7 +34,7 @@ class Several:
         shown: input, (T, B, *shape) by name. strict: no cut between chips where the network spikes more than once in
             a step.
         allow, options: of the target.
-        alone: ops whose parts have one chip: on several, a loop over chip and host would take too long.
+        alone: neurons whose parts have one chip: on several, a loop over chip and host would take too long.
     """
 
     graph: Graph
@@ -51,14 +52,14 @@ class Several:
 
     def violations(self, part: Part) -> list[Violation]:
         """Every reason why these chips cannot run a part, one or several of them; none when they can."""
-        if not self.alone.isdisjoint(part.graph.ops):
+        if self._kept_to_one(part):
             return violations_of(part.graph, self.chip, self.allow, self.options)
         found = self._found(part)
         return [] if isinstance(found, Spread) else list(found)
 
     def spread(self, part: Part) -> Spread | None:
         """A part on its chips; None where one is enough, or no number is."""
-        if not self.alone.isdisjoint(part.graph.ops):
+        if self._kept_to_one(part):
             return None
         found = self._found(part)
         return found if isinstance(found, Spread) and len(found.chips) > 1 else None
@@ -71,8 +72,16 @@ class Several:
         """Gives each of these parts one chip; whether any had more."""
         more = [part for part in parts if self.spread(part) is not None]
         for part in more:
-            self.alone |= {n for n in part.graph.ops if n in self.graph.ops and n not in part.graph.inputs}
+            self.alone |= self._own(part)
         return bool(more)
+
+    def _kept_to_one(self, part: Part) -> bool:
+        return not self.alone.isdisjoint(self._own(part))
+
+    def _own(self, part: Part) -> set[str]:
+        """The neurons of a part: what it reads, and its copies of weights and constants, other parts may have, too."""
+        neurons = (n for n, op in part.graph.ops.items() if isinstance(op, (Neuron, Threshold)))
+        return {n for n in neurons if n not in self._free}
 
     def lags(self, part: Part) -> Mapping[str, int]:
         """By how many steps a part's outputs come late off its chips, where they run step by step: name -> steps."""
@@ -82,6 +91,10 @@ class Several:
         lags = {one.name: lags_of(one.graph, self.chip, self.allow, self.options) for one in spread.chips}
         at = arrivals(spread, lags, hop=0)
         return {name: at[name] for name in part.graph.outputs}
+
+    @cached_property
+    def _free(self) -> frozenset[str]:
+        return free_ops(self.graph)
 
     @cached_property
     def _several(self) -> dict[str, int]:
