@@ -125,7 +125,7 @@ def _message(report: Report, wrong: Sequence[Verdict], exactly: bool) -> str:
 
 
 def _table(report: Report, wrong: Sequence[Verdict]) -> list[str]:
-    rows = [("", "target", "verdict", "spikes", "differing", "count error", "value error")]
+    rows = [("", "target", "verdict", "reference spikes", "differing", "count error", "value error")]
     for v in report.verdicts:
         compared = v.verdict not in ("refused", "not installed")
         numbers = (f"{v.spikes:,}", f"{v.differing:,}", f"{v.count_error:.2%}", f"{v.max_error:.1e}")

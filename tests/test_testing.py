@@ -84,6 +84,7 @@ def test_a_failure_says_where_and_why(other: str) -> None:
     assert "1 of 2 targets is not the network (1 is)" in text
     assert "40 steps, batch 8, random spikes, seed 0" in text
     assert f"x  subtracts  {v.verdict}" in text
+    assert "reference spikes  differing  count error" in text
     assert f"subtracts: parts at {v.first.op}[{v.first.neuron[0]}], step {v.first.step}, sample {v.first.batch}" in text
     assert (
         "subtracts: cause: reset: it computes 'subtract', the network means 'value' (100% of the differences)" in text

@@ -155,7 +155,7 @@ def _print(report: Report, silent: list[str]) -> None:
     origin = "recorded input" if report.seed is None else f"{report.made_up} (seed {report.seed})"
     out = console()
     out.print(Text(f"{report.steps} steps, batch {report.batch}, {origin}"))
-    columns = ("target", "verdict", "spikes", "differing", "count error", "value error")
+    columns = ("target", "verdict", "reference\nspikes", "differing", "count error", "value error")
     listing = table(*columns, right=columns[2:])
     for v in report.verdicts:
         compared = v.verdict not in ("refused", "not installed")

@@ -92,7 +92,7 @@ def _pill(word: str, ok: bool) -> str:
 
 def _table(verdicts: Sequence[Mapping[str, Any]], traces: Mapping[str, Any]) -> str:
     rows = [
-        '<tr><th>target</th><th>verdict</th><th class="number">spikes</th><th class="number">differing</th>'
+        '<tr><th>target</th><th>verdict</th><th class="number">reference spikes</th><th class="number">differing</th>'
         '<th>over time</th><th class="number">count error</th><th class="number">value error</th><th>why</th></tr>'
     ]
     for v in verdicts:

@@ -86,6 +86,10 @@ def test_validate_prints_a_verdict_per_target(folder: Path, capsys: pytest.Captu
     assert (status, err) == (0, "")
     assert "30 steps, batch 2, random spikes (seed 3)" in out
     assert "identical" in out
+    head = out.splitlines()[1:3]
+    assert head[0].split() == ["reference"]  # whose spikes the column counts
+    assert head[0].rstrip().endswith("reference")
+    assert head[1].index("spikes") + len("spikes") == len(head[0].rstrip())
     status, out, _ = said(capsys, *arguments, "--output-format", "json")
     document = json.loads(out)
     assert document == json.loads((folder / "report.json").read_text())
