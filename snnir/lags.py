@@ -34,11 +34,6 @@ class Timing:
         """Steps for which a projection must be held back: its number of relays."""
         return self.lags[p.target] - (self.lags[p.source] + 1 - p.delay)
 
-    def held(self, p: Projection) -> str:
-        """The block whose spikes a projection carries: its source, or the last relay behind it."""
-        slack = self.slack(p)
-        return f"{p.source}~{slack}" if slack else p.source
-
 
 def timing(
     inputs: Sequence[str],
@@ -58,7 +53,7 @@ def timing(
     """
     between = list(projections)
     fed = {p.target for p in between}
-    start: dict[str, int | None] = {name: least if name in fed else 0 for name in populations}
+    start: dict[str, int | None] = {name: least if name in fed else least or 0 for name in populations}
     start.update(dict.fromkeys(inputs, input_lag))
     slow: list[Violation] = []
     while True:

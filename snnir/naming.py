@@ -56,3 +56,11 @@ def fresh(stem: str, taken: Iterable[str]) -> str:
         n += 1
         name = f"{stem}.{n}"
     return name
+
+
+def apart(mark: str, names: Iterable[str]) -> str:
+    """`mark`, repeated until no name holds it: what is put together with it is none of them, and comes apart again."""
+    there, found = list(names), mark
+    while any(found in name for name in there):
+        found += mark
+    return found

@@ -66,7 +66,9 @@ def assemble(plan: Plan, cells: Mapping[str, Cells], shifts: Shifts, dt: float) 
         elif block.kind == "driver":
             hidden["threshold"][block.ids] = hidden["bias"][block.ids] = DRIVER_BIAS
         elif block.kind == "starter":
-            rec[block.ids, block.ids] = rec[place["driver"].ids, block.ids] = -MAX_WEIGHT
+            drivers = plan.of_kind("driver")
+            assert drivers is not None  # starters stand beside them
+            rec[block.ids, block.ids] = rec[drivers.ids, block.ids] = -MAX_WEIGHT
             hidden["bias"][block.ids], hidden["dash_mem"][block.ids] = STARTER_BIAS, 0
             hidden["threshold"][block.ids] = STARTER_BIAS // STARTER_SPIKES
     for wire in plan.relays:

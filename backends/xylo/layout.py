@@ -23,7 +23,7 @@ class Block:
     """Hidden neurons with consecutive ids.
 
     Attributes:
-        name: the population's, or the relayed source's with `~n` for the n-th relay.
+        name: the population's, or the relayed source's with `~n` for the n-th relay (`~~n` where ops have a `~`).
         kind: 'current' CubaLIF neurons; 'direct' LIF and IF neurons; relays, drivers, starters (`parts`).
         first, size: ids.
         lag: steps by which its spikes come later than in the source network.
@@ -116,6 +116,10 @@ class Plan:
     def block_of(self) -> dict[str, Block]:
         return {block.name: block for block in self.blocks}
 
+    def of_kind(self, kind: Kind) -> Block | None:
+        """The drivers or the starters; None where there are none."""
+        return next((block for block in self.blocks if block.kind == kind), None)
+
     @property
     def input_expansion(self) -> int:
         """How many hidden neurons, from the first, must be within reach of the inputs."""
@@ -140,8 +144,9 @@ class Plan:
         for wire in (*self.relays, *self.biases, *self.starts):
             if wire.matrix == "rec":
                 reached[wire.pre, wire.post] = True
-        if "starter" in self.block_of:
-            reached[self.block_of["driver"].ids, self.block_of["starter"].ids] = True
+        drivers, starters = self.of_kind("driver"), self.of_kind("starter")
+        if drivers and starters:
+            reached[drivers.ids, starters.ids] = True
         own = [block.ids for block in self.blocks if block.kind in ("direct", "relay", "starter")]
         for ids in own:  # they take back their own spikes
             reached[ids, ids] = True

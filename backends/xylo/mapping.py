@@ -19,6 +19,7 @@ from snnir.backends.xylo.parts import needs_driver
 from snnir.errors import Violation
 from snnir.graph import Graph
 from snnir.lags import timing
+from snnir.naming import apart, fresh
 from snnir.projections import Projection, Reading, read_network
 from snnir.target import allowed
 
@@ -69,6 +70,8 @@ class _Planner:
         self.graph = graph
         self.semantics = graph.semantics
         self.network = read_network(graph, READING)
+        self.mark = apart("~", graph.ops)  # between the names of relays' sources and their numbers
+        self.named: dict[Kind, str] = {"driver": fresh("driver", graph.ops), "starter": fresh("starter", graph.ops)}
         self.faults: list[Violation] = []
         populations = self.network.populations
         known = [n for n, p in populations.items() if p.rule is not None]
@@ -225,19 +228,20 @@ class _Planner:
         for p in self.between:
             held[p.source] = max(held.get(p.source, 0), self.timing.slack(p))
         for name, count in held.items():
-            blocks += [Block(f"{name}~{i}", "relay", network.size(name), at[name] + i) for i in range(1, count + 1)]
+            size = network.size(name)
+            blocks += [Block(self._relay(name, i), "relay", size, at[name] + i) for i in range(1, count + 1)]
         blocks += self._helpers(native, at)
         return self._ordered(blocks, native, lags)
 
     def _ordered(self, blocks: list[Block], native: Sequence[str], lags: Mapping[str, int]) -> tuple[Block, ...]:
         """Ids: what reads inputs first, what outputs read last; what does neither, wherever it leaves both in reach."""
         reads_input = {p.target for p in self.between if p.source in self.network.inputs and self.timing.slack(p) == 0}
-        reads_input |= {f"{name}~1" for name in self.network.inputs}
-        read: set[str] = {self.timing.held(p) for p in self.between if p.target in native}
+        reads_input |= {self._relay(name, 1) for name in self.network.inputs}
+        read: set[str] = {self._held(p) for p in self.between if p.target in native}
         outputs = self.network.outputs
         read |= {p.source for p in self.network.projections if p.target in outputs and p.source not in native}
         deep = {self._level(n, lags[n]) for n in native if n in self.driven}
-        read |= {f"driver~{level}" if level else "driver" for level in deep}
+        read |= {self._relay(self.named["driver"], level) for level in deep}
         group: dict[str, list[Block]] = {"first": [], "both": [], "neither": [], "last": []}
         for block in blocks:
             first, last = block.name in reads_input, block.name in read
@@ -252,6 +256,14 @@ class _Planner:
         ordered = [*group["first"], *before, *group["both"], *after, *group["last"]]
         starts = np.cumsum([0, *(b.size for b in ordered)]).tolist()
         return tuple(Block(b.name, b.kind, b.size, b.lag, s) for b, s in zip(ordered, starts, strict=False))
+
+    def _relay(self, name: str, count: int) -> str:
+        """The block that holds the spikes of `name` back for `count` steps: for none, its own."""
+        return f"{name}{self.mark}{count}" if count else name
+
+    def _held(self, p: Projection) -> str:
+        """The block whose spikes a projection carries: its source, or the last relay behind it."""
+        return self._relay(p.source, self.timing.slack(p))
 
     # -- drivers and starters --------------------------------------------------------------------------------------
 
@@ -272,9 +284,9 @@ class _Planner:
         chunks = max(1, -(-max(targets.values(), default=0) // self._per_helper))
         kinds: list[Kind] = ["driver", "starter"] if self.lifted else ["driver"]
         for kind in kinds:
-            yield Block(kind, kind, chunks, 0)
+            yield Block(self.named[kind], kind, chunks, 0)
             deepest = max(levels[n] for n in (self.driven if kind == "driver" else self.lifted))
-            yield from (Block(f"{kind}~{i}", "relay", chunks, i) for i in range(1, deepest + 1))
+            yield from (Block(self._relay(self.named[kind], i), "relay", chunks, i) for i in range(1, deepest + 1))
 
     @property
     def _per_helper(self) -> int:
@@ -291,7 +303,7 @@ class _Planner:
         used: dict[str, int] = {}
         for name in names:
             level = self._level(name, at[name])
-            block = place[f"{kind}~{level}" if level else kind]
+            block = place[self._relay(self.named[kind], level)]
             size = self.network.populations[name].size
             if name in outputs:
                 yield Wire("out", name, np.full(size, block.first), outputs[name] + np.arange(size))
@@ -306,8 +318,8 @@ class _Planner:
         for block in place.values():
             if block.kind != "relay":
                 continue
-            stem, _, number = block.name.rpartition("~")
-            before = stem if number == "1" else f"{stem}~{int(number) - 1}"
+            stem, _, number = block.name.rpartition(self.mark)
+            before = self._relay(stem, int(number) - 1)
             if before in place:
                 yield Wire("rec", block.name, place[before].ids, block.ids)
             else:
@@ -318,7 +330,7 @@ class _Planner:
     ) -> Iterator[Feed]:
         for p in self.between:
             n_pre, n_post = p.weight.shape
-            held = self.timing.held(p)
+            held = self._held(p)
             pre = place[held].ids if held in place else channels[p.source] + np.arange(n_pre)
             matrix: Matrix = "rec" if held in place else "in"
             if p.target in outputs:

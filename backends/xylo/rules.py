@@ -275,12 +275,19 @@ def approximations(chip: Chip, graph: Graph) -> list[Violation]:
     return [*(v for rule in strict for v in rule(chip, graph)), *plan(graph, chip).bent]
 
 
+def _own(graph: Graph, name: str) -> str:
+    """The op whose spikes a block sends: itself, or what its relays hold back."""
+    while name not in graph and "~" in name:
+        name = name.rpartition("~")[0]
+    return name
+
+
 def _where(graph: Graph, name: str) -> str:
-    return ", ".join(graph.sources(name.partition("~")[0]))
+    return ", ".join(graph.sources(_own(graph, name)))
 
 
 def _loc(graph: Graph, name: str) -> str:
-    op = graph.ops.get(name.partition("~")[0])
+    op = graph.ops.get(_own(graph, name))
     return str(op.loc or "") if op is not None else ""
 
 

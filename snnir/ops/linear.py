@@ -128,7 +128,8 @@ class Flatten(Op):
             object.__setattr__(self, "input_shape", sizes(self.input_shape))
 
     def infer(self, shapes: Mapping[str, Shape | None]) -> Shape | None:
-        arriving = known(shapes) or self.input_shape
+        arriving = known(shapes)
+        arriving = self.input_shape if arriving is None else arriving
         if arriving is None:
             return None
         if self.input_shape is not None and arriving != self.input_shape:

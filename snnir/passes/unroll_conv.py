@@ -131,8 +131,9 @@ def _join(work: Work, graph: Graph, flat: set[str]) -> None:
             continue
         if (edge.source, to_flat) not in adapters:
             loc = graph[edge.source].loc
-            op = Flatten(start_dim=0, loc=loc) if to_flat else Reshape(shape=shape, loc=loc)
             after = (size(shape),) if to_flat else shape
+            # A single number has no axes that a Flatten could merge.
+            op = Flatten(start_dim=0, loc=loc) if to_flat and shape else Reshape(shape=after, loc=loc)
             name = f"{edge.source}.{'flatten' if to_flat else 'reshape'}"
             adapters[edge.source, to_flat] = work.add(name, op, (edge.source,), shape=after)
             work.connect(edge.source, adapters[edge.source, to_flat])

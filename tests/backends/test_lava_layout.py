@@ -124,6 +124,16 @@ def test_a_constant_through_a_delay_begins_late() -> None:
     assert [w.delay for w in plan(graph).wires if w.source == DRIVER] == [4]
 
 
+def test_populations_that_only_constants_reach_give_the_driver_its_step() -> None:
+    """A current-based population gets its bias as spikes, even where nothing else arrives, and also in a loop."""
+    rng = np.random.default_rng(0)
+    alone = Affine(weight=np.zeros((3, 4)), bias=np.array([0.2, 0.4, 0.6]))
+    ops = {"in": Input(shape=(4,)), "w": alone, "n": cuba(3), "out": Output()}
+    assert compare(wired(ops, "in > w > n > out", semantics=HARD), {"in": spikes((40, 2, 4), 0.2)}) > 5
+    ops |= {"d": Delay(delay=np.full(3, DT)), "back": affine(rng, 3, 3)}
+    assert compare(wired(ops, "in > w > n > d > back > n > out", semantics=HARD), {"in": spikes((40, 2, 4), 0.2)}) > 5
+
+
 def test_two_populations_in_a_loop_need_two_steps() -> None:
     """A loop that takes one step in the source is refused; with a step for each connection it is itself."""
     rng = np.random.default_rng(1)

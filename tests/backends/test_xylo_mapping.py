@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from snnir.backends.xylo import XYLO_AUDIO2, XYLO_AUDIO3, XYLO_IMU
+from snnir.backends.xylo.artifact import as_events
 from snnir.backends.xylo.chip import AUDIO2, AUDIO3
 from snnir.backends.xylo.mapping import READING, plan
+from snnir.compiler import compile
 from snnir.graph import Edge, Graph, chain
 from snnir.interpreter import interpret
 from snnir.ops import LIF, Affine, AvgPool2d, Conv2d, Delay, Flatten, Input, Linear, Output, Scale, Slice
 from snnir.projections import read_network
 from tests.backends.xylo_nets import DT, SOFT, Array, affine, count_error, cuba, layers, lif, linear, spikes, wired
+from tests.xylo_oracle import XyloOracle
 
 RNG = np.random.default_rng(1)
 
@@ -234,6 +237,49 @@ def test_a_single_layer_needs_no_second_one() -> None:
     x = spikes((200, 4, 4), 0.3)
     outputs, recorded = artifact.run({"in": x}, ("n1",))
     np.testing.assert_array_equal(outputs["out"][1:], np.minimum(recorded["n1"][:-1], 1))
+
+
+def test_outputs_without_hidden_neurons_are_silent() -> None:
+    """Nothing arrives, so nothing is hidden: the chip's outputs stand alone."""
+    nothing = Linear(weight=np.zeros((2, 3)))
+    graph = chain(("in", Input(shape=(3,))), ("w", nothing), ("n", cuba(2)), ("out", Output()), semantics=SOFT)
+    artifact = XYLO_AUDIO3.build(graph, {})
+    assert artifact.plan.n_hidden == 0
+    x = spikes((20, 2, 3), 0.5)
+    assert not artifact.run({"in": x})[0]["out"].any()
+    assert not XyloOracle(artifact.spec).run(as_events(artifact.plan, {"in": x})).spikes.any()
+
+
+def test_ops_may_be_called_like_helpers() -> None:
+    """Drivers, starters and relays have names of their own, whatever the network's ops are called."""
+
+    def network(names: dict[str, str]) -> Graph:
+        rng = np.random.default_rng(0)
+        ops = {"in": Input(shape=(4,)), "wa": affine(rng, 6, 4, 2.0), "a": lif(6), "wb": affine(rng, 5, 6), "b": lif(5)}
+        ops |= {"wc": linear(rng, 4, 5), "c": lif(4), "skip": linear(rng, 4, 6), "out": Output()}
+        graph = wired(ops, "in > wa > a > wb > b > wc > c > out", "a > skip > c")
+        edges = tuple(Edge(names.get(e.source, e.source), names.get(e.target, e.target)) for e in graph.edges)
+        return Graph({names.get(n, n): op for n, op in ops.items()}, edges, graph.semantics)
+
+    plain, odd = network({}), network({"a": "driver", "b": "starter", "c": "driver~1", "in": "driver~2"})
+    x = spikes((60, 3, 4), 0.2)
+    kinds = [{b.kind for b in plan(graph, AUDIO3).blocks} for graph in (plain, odd)]
+    assert kinds[0] == kinds[1] == {"direct", "driver", "starter", "relay"}
+    want = compile(plain, "xylo-audio3").artifact.run({"in": x})[0]["out"]
+    got = compile(odd, "xylo-audio3").artifact.run({"driver~2": x})[0]["out"]
+    assert want.sum() > 50
+    np.testing.assert_array_equal(got, want)
+
+
+def test_an_input_may_be_a_single_number() -> None:
+    forgetful = LIF(tau=np.array(2 * DT), r=np.array(2.4), v_threshold=np.array(1.0))
+    graph = chain(("in", Input(shape=())), ("n", forgetful), ("out", Output()), semantics=SOFT)
+    artifact = compile(graph, "xylo-audio3").artifact
+    x = spikes((30, 2), 0.3)
+    want = interpret(graph, x)
+    got = artifact.run({"in": x}, ())[0]["out"]
+    np.testing.assert_array_equal(got[artifact.latency :], want[: -artifact.latency])
+    assert want.sum() > 5
 
 
 def test_several_inputs_take_channels_in_order() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnir
+from snnir.errors import CompileError
 from snnir.graph import Edge, Graph, chain
 from snnir.ops import (
     LIF,
@@ -147,6 +148,16 @@ def test_elementwise_parameters_are_broadcast_and_flattened() -> None:
     np.testing.assert_array_equal(after["op0"].scale, np.tile(np.arange(6.0), 2))  # type: ignore[attr-defined]
     assert after["op1"].delay.shape == after["op2"].threshold.shape == (12,)  # type: ignore[attr-defined]
     same(graph, after)
+
+
+def test_a_single_number_becomes_a_vector_of_one() -> None:
+    graph = line((), Scale(scale=np.float64(2.0)), Delay(delay=np.float64(1e-3)), Threshold(threshold=np.float64(0.5)))
+    after, _ = run("unroll-conv", graph)
+    assert {name: after.shapes[name] for name in ("op0", "op1", "op2")} == {"op0": (1,), "op1": (1,), "op2": (1,)}
+    same(graph, after)
+    flat = chain(("in", Input(shape=())), Flatten(), Output(shape=None))
+    with pytest.raises(CompileError, match=r"do not name a range of axes of \[\]"):
+        flat.verify()
 
 
 def test_a_recurrent_convolution() -> None:

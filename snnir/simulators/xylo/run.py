@@ -96,7 +96,7 @@ def _to_hidden(weights: Array, spec: XyloSpec) -> Array:
     full = np.zeros((len(weights), spec.n_synapses, spec.n_hidden), np.int8)
     by_synapse = np.atleast_3d(weights).transpose(0, 2, 1)
     full[:, : by_synapse.shape[1], : by_synapse.shape[2]] = by_synapse
-    return full.reshape(len(weights), -1)
+    return full.reshape(len(weights), spec.n_synapses * spec.n_hidden)  # where there are no sources, too
 
 
 def _to_output(weights: Array, spec: XyloSpec) -> Array:
