@@ -17,7 +17,7 @@ import numpy as np
 
 from snnir.errors import CompileError, Violation
 from snnir.naming import identifiers
-from snnir.ops import Array, Constant, Input, Op, Output, Shape, ShapeError
+from snnir.ops import Array, Constant, Input, Op, Output, Shape, ShapeError, SpikingNeuron
 from snnir.semantics import Semantics
 
 if TYPE_CHECKING:
@@ -213,6 +213,8 @@ class Graph:
     def violations(self) -> Iterator[Violation]:
         """Yields every fault of the graph; nothing when it is sound."""
         yield from self._op_faults()
+        if any(isinstance(op, SpikingNeuron) for op in self.ops.values()):
+            yield from self.semantics.violations()
         edge_faults = list(self._edge_faults())
         yield from edge_faults
         if edge_faults:

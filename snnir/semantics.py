@@ -6,8 +6,11 @@ both kinds. All fields that are not time are dimensionless; dt is in seconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
+
+from snnir.errors import Violation
 
 Decay = Literal["euler", "exponential", "shift"]
 Gain = Literal["ode", "unit"]
@@ -63,6 +66,16 @@ class Semantics:
     def with_(self, **changes: Any) -> Semantics:
         """A copy with some fields replaced."""
         return replace(self, **changes)
+
+    def violations(self) -> Iterator[Violation]:
+        """Yields why no spiking neuron can follow this rule; nothing where some can."""
+        if self.spikes_per_step != 1 and self.reset not in ("subtract", "value"):
+            yield Violation(
+                "semantics-spikes",
+                f"several spikes per step with reset {self.reset!r}",
+                expected="reset 'subtract' or 'value', in the step of the spikes",
+                hint="let a neuron spike once per step (spikes_per_step=1), or reset it in that step",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON data."""

@@ -11,6 +11,7 @@ import torch
 import snnir
 from snnir import ops
 from snnir.edit import Editor
+from snnir.errors import CompileError
 from snnir.graph import Edge, Graph, chain
 from snnir.schedule import schedule
 
@@ -55,6 +56,21 @@ def test_inferred_shapes(op: ops.Op, shape: tuple[int, ...], expected: tuple[int
     graph = chain(ops.Input(shape=shape), ("op", op), ops.Output())
     assert graph.verify().shapes["op"] == expected
     assert snnir.interpret(graph, np.zeros((1, 1, *shape))).shape == (1, 1, *expected)
+
+
+@pytest.mark.parametrize("reset", ["delayed-value", "delayed-subtract", "held-subtract"])
+@pytest.mark.parametrize("most", [None, 3])
+def test_several_spikes_per_step_need_a_reset_in_that_step(reset: Any, most: int | None) -> None:
+    several = snnir.Semantics(dt=1e-3, reset=reset, spikes_per_step=most)
+    graph = chain(ops.Input(shape=(2,)), lif(2), ops.Output(), semantics=several)
+    assert rules(graph) == ["semantics-spikes"]
+    for target in ("nir", "torch", "xylo-audio3"):
+        with pytest.raises(CompileError, match="several spikes per step"):
+            snnir.compile(graph, target, allow=("approximate",))
+    silent = chain(ops.Input(shape=(2,)), ops.LI(tau=np.full(2, 0.02)), ops.Output(), semantics=several)
+    assert rules(silent) == []
+    with pytest.raises(CompileError, match="several spikes per step"):  # another rule, for the interpreter alone
+        snnir.interpret(chain(ops.Input(shape=(2,)), lif(2), ops.Output()), np.ones((3, 1, 2)), semantics=several)
 
 
 def test_every_fault_is_named_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from snnir.discretise import delay_steps, recurrence
-from snnir.errors import fail
+from snnir.errors import CompileError
 from snnir.ops import Array, Delay, Neuron, Shape
 from snnir.semantics import Semantics
 
@@ -25,9 +25,9 @@ class NeuronCell:
         self.v = np.broadcast_to(rule.start.astype(dtype), (batch, *shape)).copy()
         self.i = np.zeros((batch, *shape), dtype)
         self.late_spikes = np.zeros((batch, *shape), dtype=bool)
-        if semantics.spikes_per_step != 1 and semantics.reset not in ("subtract", "value") and op.spiking:
-            what = f"several spikes per step with reset {semantics.reset!r}"
-            raise fail("semantics-spikes", what, expected="reset 'subtract' or 'value', in the step of the spikes")
+        faults = list(semantics.violations()) if op.spiking else []
+        if faults:
+            raise CompileError(faults, title="error")
 
     @property
     def rest(self) -> Array:
