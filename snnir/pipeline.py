@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from importlib import import_module
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -207,8 +208,7 @@ def _parse_pass(text: str) -> Pass:
     if rest.strip():
         raise UsageError(f"{rest.strip()!r} follows the options of pass {name.strip()!r}; a comma is missing")
     cls = pass_class(name.strip())
-    hints = get_type_hints(cls)
-    there = {f.name: hints[f.name] for f in fields(cls)}
+    there = _options(cls)  # type: ignore[arg-type]  # a class has a hash; mypy looks at that of its instances
     values: dict[str, Any] = {}
     for item in inside.split(",") if brace and inside.strip() else ():
         key, equals, value = item.partition("=")
@@ -233,6 +233,13 @@ def _parse_pass(text: str) -> Pass:
         return cls(**values)
     except ValueError as error:  # a pass may check its own values
         raise UsageError(f"pass {cls.name!r}: {error}") from None
+
+
+@cache
+def _options(cls: type[Pass]) -> Mapping[str, Any]:
+    """The types of a pass's options by name, kept: every trial asks, and what annotations mean is dear to find out."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
 
 
 def _value(text: str, kind: Any) -> Any:

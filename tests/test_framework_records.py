@@ -269,6 +269,7 @@ def test_rockpool(seed: int, layer: str) -> None:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def on_threshold(framework: str) -> float:
     """What a neuron of the framework gives in the step in which its membrane comes to 1, its threshold."""
     one = torch.ones(1, 1, dtype=torch.float64)
