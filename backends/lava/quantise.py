@@ -175,7 +175,8 @@ def _quantised(
     plain: bool,
 ) -> Quantised:
     ways = [way for wire in wires for way in ways_of(wire, codes, weight_bits)]
-    top = _largest_scale(cell, ways, bias)
+    most = arriving(ways) * UNITY / (cell.du + 1)  # thresholds that a current can hold; dear of large matrices
+    top = _largest_scale(cell, ways, most, bias)
     if plain and ways:
         top["netx files hold weights without exponents"] = min(way.limit / way.largest for way in ways)
     if threshold is not None and cell.trace == "spikes":
@@ -185,7 +186,7 @@ def _quantised(
     else:
         if min(top.values()) < LEAST:
             _refuse(cell, top, LEAST)
-        scale = _scale(cell, ways, min(cap, _wanted(cell, ways, bias, min(top.values()))))
+        scale = _scale(cell, ways, min(cap, _wanted(cell, ways, most, bias, min(top.values()))))
     mant, exp = _mantissa(bias * scale * ALIGN)
     connections: list[Connection | Convolution] = []
     total, error, power, lost = 0, 0.0, 0.0, 0
@@ -201,7 +202,7 @@ def _quantised(
         lost += way.wire.synapses(there & (got == 0))
         error += float(way.wire.sums((got - way.weight) ** 2).sum())
         power += way.power
-    current = arriving(ways) * scale * ALIGN * UNITY / (cell.du + 1)
+    current = most * scale * ALIGN
     leak = cell.dv / UNITY
     deepest = (current + np.abs(bias) * scale * ALIGN) / leak if leak else np.where(current > 0, np.inf, 0.0)
     return Quantised(
@@ -219,9 +220,9 @@ def _quantised(
     )
 
 
-def _largest_scale(cell: Cell, ways: Sequence[Way], bias: Array) -> dict[str, float]:
-    """The largest V for which all that must hold does, by what limits it."""
-    largest = float(arriving(ways).max(initial=0.0)) * UNITY / (cell.du + 1)
+def _largest_scale(cell: Cell, ways: Sequence[Way], most: Array, bias: Array) -> dict[str, float]:
+    """The largest V for which all that must hold does, by what limits it; `most`: currents, in thresholds."""
+    largest = float(most.max(initial=0.0))
     constant = float(np.abs(bias).max(initial=0.0))
     limits = {"the threshold has 17 bits": float(MAX_THRESHOLD)}
     if largest:
@@ -236,9 +237,9 @@ def _largest_scale(cell: Cell, ways: Sequence[Way], bias: Array) -> dict[str, fl
     return limits
 
 
-def _wanted(cell: Cell, ways: Sequence[Way], bias: Array, top: float) -> float:
-    """The largest V that is worth having."""
-    reach = float((arriving(ways) * UNITY / (cell.du + 1) + np.abs(bias)).max(initial=0.0))
+def _wanted(cell: Cell, ways: Sequence[Way], most: Array, bias: Array, top: float) -> float:
+    """The largest V that is worth having; `most`: currents, in thresholds."""
+    reach = float((most + np.abs(bias)).max(initial=0.0))
     if cell.trace == "u":
         return top
     leak = cell.dv / UNITY
@@ -249,8 +250,8 @@ def _wanted(cell: Cell, ways: Sequence[Way], bias: Array, top: float) -> float:
     if not ways:
         return min(top, MOST)
     main = max(ways, key=lambda way: way.power)
-    most = max(MOST, main.limit / main.largest)  # weights far below the threshold need more to be there at all
-    return min(top, most, max(whole, ENOUGH, most if most > MOST else 0.0))
+    needed = max(MOST, main.limit / main.largest)  # weights far below the threshold need more to be there at all
+    return min(top, needed, max(whole, ENOUGH, needed if needed > MOST else 0.0))
 
 
 def _scale(cell: Cell, ways: Sequence[Way], top: float) -> float:
