@@ -45,6 +45,7 @@ class Ideal:
         lift: how far above its value in the source a DIRECT neuron's membrane stands (see `parts`).
         strict: whether the source spikes at v > threshold only.
         late: whether a spike resets at the next step, after the membrane has decayed.
+        is_output: whether its neurons are output neurons.
     """
 
     name: str
@@ -64,14 +65,11 @@ class Ideal:
     starter: Wire | None
     strict: bool
     late: bool
+    is_output: bool
 
     @property
     def size(self) -> int:
         return len(self.threshold)
-
-    @property
-    def is_output(self) -> bool:
-        return bool(self.feeds) and self.feeds[0].matrix == "out"
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,7 @@ def _ideal(plan: Plan, name: str) -> Ideal:
         starter=next((w for w in plan.starts if w.target == name), None),
         strict=plan.semantics.comparison == ">",
         late=plan.semantics.reset.startswith("delayed"),
+        is_output=name in plan.outputs,
     )
 
 

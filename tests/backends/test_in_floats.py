@@ -13,7 +13,7 @@ from snnir.compiler import compile
 from snnir.errors import CompileError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
-from snnir.ops import LIF, Conv2d, Delay, Flatten, Input, Output
+from snnir.ops import LIF, Affine, Conv2d, Delay, Flatten, Input, Output
 from snnir.semantics import Semantics
 from tests.backends.lava_float import run_floats
 from tests.backends.test_lava_layout import KINDS, everything
@@ -135,6 +135,23 @@ def test_xylo_layouts_that_begin_late_do_so_in_floats_too() -> None:
     network, layout, rounded, chip = three(graph, "xylo-audio3", x)
     assert apart(network, layout) > 100  # a driver's first spike comes a step late
     assert apart(rounded, chip) == 0
+
+
+def test_xylo_outputs_that_only_biases_reach_are_output_neurons() -> None:
+    """They spike once per step, and their drivers' weights stand in the outputs' matrix."""
+    rng = np.random.default_rng(4)
+    ops = {"in": Input(shape=(6,)), "w": affine(rng, 8, 6), "a": lif(8), "v": linear(rng, 4, 8), "b": cuba(4)}
+    ops |= {"out": Output(), "none": Affine(weight=np.zeros((3, 6)), bias=np.array([0.013, 4.0, -2.0]))}
+    ops |= {"alone": cuba(3), "steady": Output()}
+    graph = wired(ops, "in > w > a > v > b > out", "in > none > alone > steady")
+    x = {"in": spikes((60, 2, 6), 0.3)}
+    made = compile(graph, "xylo-audio3").artifact
+    network, _, rounded, chip = three(graph, "xylo-audio3", x, made)
+    assert apart(rounded, chip) == 0
+    assert chip["steady"].max() == 1
+    counts = {name: values["steady"].sum(axis=0) for name, values in (("network", network), ("chip", chip))}
+    assert (np.abs(counts["chip"] - counts["network"]) <= 2).all(), counts
+    assert (counts["network"] > 0).any()
 
 
 NUMBERS = np.random.default_rng(1).normal(0.3, 1.0, (80, 6, 10))
