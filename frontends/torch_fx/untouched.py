@@ -8,9 +8,11 @@ then gives a value of the network is a state, which no op of a traced forward() 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +25,8 @@ from snnir.frontends.torch_fx.signals import State
 from snnir.ops import Loc
 
 _CONTAINERS = (list, dict, set)
+_TORCHS_OWN = frozenset(vars(nn.Module()))  # hooks and the like
+_DEPTH = 4  # of containers and objects within one another that are looked into
 _HINT = (
     "let a neuron of snnir.nn, or of a framework, carry its state over time; values for a plot are recorded outside "
     "forward(): snnir.interpret(graph, x, record=...)"
@@ -47,24 +51,30 @@ def untouched(builder: Builder, root: nn.Module) -> Iterator[None]:
 
 @dataclass
 class _Kept:
-    """What a module holds: attributes, what containers among them hold, and the values of its tensors."""
+    """What a module holds: attributes, what containers among them hold, and the values of its tensors.
+
+    `deeper`: all that holds something else within attributes, with what it holds.
+    """
 
     module: nn.Module
     attributes: dict[str, Any]
     contents: dict[str, Any]
     values: dict[str, Tensor]
+    deeper: list[tuple[Any, Any]]
 
     @classmethod
     def of(cls, module: nn.Module) -> _Kept:
         attributes = dict(vars(module))
         contents = {name: value.copy() for name, value in attributes.items() if type(value) in _CONTAINERS}
-        return cls(module, attributes, contents, {k: v.detach().clone() for k, v in _tensors(attributes).items()})
+        values = {k: v.detach().clone() for k, v in _tensors(attributes).items()}
+        return cls(module, attributes, contents, values, [(h, _held(h)) for h in _holders(_flat(attributes).values())])
 
     def written(self) -> Iterator[tuple[str, Any, Any]]:
         """Attributes with other values than before: name, the value before, the value now."""
         for name, now in _flat(vars(self.module)).items():
             before = self.before(name)
-            if now is not before or (name in self.contents and not _alike(now, self.contents[name])):
+            changed = now is not before or (name in self.contents and not _alike(now, self.contents[name]))
+            if changed or _is_symbolic(now):
                 yield name, before, now
 
     def before(self, name: str) -> Any:
@@ -89,6 +99,9 @@ class _Kept:
             if not _alike(held, content):
                 held.clear()
                 held.extend(content) if isinstance(held, list) else held.update(content)
+        for holder, before in self.deeper:
+            if not _alike(_held(holder), before):
+                _refill(holder, before)
         with torch.no_grad():
             for name, tensor in self.overwritten().items():
                 tensor.data.copy_(self.values[name])
@@ -147,7 +160,7 @@ def _report(builder: Builder, kept: _Kept, path: str, watch: _Watch) -> None:
     if id(kept.module) not in watch.modules:
         return
     for name, before, now in kept.written():
-        if (id(kept.module), name) not in watch.read_first or name.startswith("_"):
+        if (id(kept.module), name) not in watch.read_first or name in _TORCHS_OWN:
             continue
         if _is_symbolic(now) or (isinstance(before, Tensor) and isinstance(now, Tensor) and not _same(before, now)):
             say(name, "forward() keeps it from call to call, so the network has a state that no op stands for")
@@ -178,11 +191,50 @@ def _is_plain(tensor: Tensor) -> bool:
 
 def _is_symbolic(value: Any) -> bool:
     """Whether a value of the network is in there; states of layers are the graph's own business."""
-    if isinstance(value, fx.Proxy):
-        return not isinstance(value.node.meta.get("value"), State)
-    if isinstance(value, dict):
-        return any(map(_is_symbolic, value.values()))
-    return isinstance(value, (list, tuple, set)) and any(map(_is_symbolic, value))
+    found = (value, *(inner for holder in _holders([value]) for inner in _inside(holder)))
+    return any(isinstance(v, fx.Proxy) and not isinstance(v.node.meta.get("value"), State) for v in found)
+
+
+def _holders(values: Iterable[Any]) -> list[Any]:
+    """The containers and plain objects among values, and within these, each once."""
+    found: list[Any] = []
+    seen: set[int] = set()  # all of `found`, which keeps them alive
+    level = list(values)
+    for _ in range(_DEPTH):
+        new = [v for v in level if isinstance(v, (*_CONTAINERS, tuple, deque)) or _is_object(v)]
+        for one in new:
+            if id(one) not in seen:
+                seen.add(id(one))
+                found.append(one)
+        level = [inner for one in new for inner in _inside(one)]
+    return found
+
+
+def _is_object(value: Any) -> bool:
+    """Whether it may hold a state in attributes, and is no part of the network, nor of Python."""
+    if isinstance(value, (fx.Proxy, nn.Module, Tensor, type, ModuleType)) or callable(value):
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
+
+
+def _inside(holder: Any) -> Iterable[Any]:
+    held = _held(holder)
+    return held.values() if isinstance(held, dict) else held
+
+
+def _held(holder: Any) -> Any:
+    """What a container or an object holds, as a container of its own."""
+    if isinstance(holder, dict):
+        return dict(holder)
+    if isinstance(holder, set):
+        return set(holder)
+    return list(holder) if isinstance(holder, (list, tuple, deque)) else dict(vars(holder))
+
+
+def _refill(holder: Any, held: Any) -> None:
+    into = holder if isinstance(holder, (*_CONTAINERS, deque)) else vars(holder)
+    into.clear()
+    into.extend(held) if isinstance(into, (list, deque)) else into.update(held)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

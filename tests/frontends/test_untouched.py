@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import norse.torch as norse
@@ -223,6 +225,65 @@ def test_what_forward_keeps_is_refused_and_taken_back(how: str) -> None:
     assert held(model) == before
     assert "__getattribute__" not in vars(Keeps)
     assert "__setattr__" not in vars(Keeps)
+
+
+NESTED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    "dict": (lambda: {"a": {"v": 0.0}}, lambda s: s["a"]["v"], lambda s, v: s["a"].update(v=v)),
+    "list": (lambda: [[0.0], [0.0]], lambda s: s[1][0], lambda s, v: s[1].__setitem__(0, v)),
+    "object": (lambda: SimpleNamespace(v=0.0), lambda s: s.v, lambda s, v: setattr(s, "v", v)),
+    "within": (lambda: [SimpleNamespace(v=0.0)], lambda s: s[0].v, lambda s, v: setattr(s[0], "v", v)),
+    "defaultdict": (lambda: defaultdict(float), lambda s: s["v"], lambda s, v: s.update(v=v)),
+    "deque": (lambda: deque([0.0], maxlen=1), lambda s: s[0], lambda s, v: s.append(v)),
+}
+
+
+@pytest.mark.parametrize("attribute", ["state", "_state"])
+@pytest.mark.parametrize("how", NESTED)
+def test_states_within_others_and_of_private_names_are_refused_and_taken_back(how: str, attribute: str) -> None:
+    """Those in attributes that begin with _, and below the first level, were lost without a word."""
+    make, get, put = NESTED[how]
+
+    class Nested(nn.Module):
+        input_shape = (4,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            setattr(self, attribute, make())
+
+        def forward(self, x: Tensor) -> Tensor:
+            kept = getattr(self, attribute)
+            y: Tensor = 0.9 * get(kept) + self.fc(x)
+            put(kept, y)
+            return y
+
+    model = Nested()
+    holder = getattr(model, attribute)
+    with pytest.raises(CompileError, match=rf"\[trace-state\] {attribute}: forward\(\) keeps") as caught:
+        snnir.load(model, dt=1e-3)
+    assert len(caught.value.violations) == 1
+    assert getattr(model, attribute) is holder
+    assert holder == make()
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_membrane_of_a_private_name_is_refused(private: bool) -> None:
+    class Mem(nn.Module):
+        input_shape = (4,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.register_buffer("_mem" if private else "mem", torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            name = "_mem" if private else "mem"
+            mem: Tensor = 0.9 * getattr(self, name) + self.fc(x)
+            setattr(self, name, mem)
+            return mem
+
+    with pytest.raises(CompileError, match=r"\[trace-state\] _?mem: forward\(\) keeps"):
+        snnir.load(Mem(), dt=1e-3)
 
 
 @pytest.mark.parametrize("how", ["note", "fresh-list", "constant"])
