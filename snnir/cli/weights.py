@@ -23,6 +23,9 @@ def weights_option(command: Decorated) -> Decorated:
     )(command)
 
 
+_NUMBERS = {"F64", "F32", "F16", "BOOL", *(f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64))}
+
+
 def source_options_with(options: dict[str, Any], weights: str | None) -> dict[str, Any]:
     """The options of a source: a word for weights is among them, a file is not."""
     if weights is None or _is_file(weights):
@@ -48,10 +51,12 @@ def graph_with(graph: Graph, weights: str | None) -> Graph:
     try:
         with safe_open(weights, framework="np") as file:
             said = file.metadata() or {}
+            # Asked of the file, not of NumPy: which types that knows depends on what is imported (ml_dtypes).
+            foreign = {key: kind for key in file.keys() if (kind := file.get_slice(key).get_dtype()) not in _NUMBERS}
+            if foreign:
+                what = "holds numbers that cannot be read: " + ", ".join(f"{k} ({v})" for k, v in foreign.items())
+                raise fail("weights-file", what, where=weights, expected="float32, float64, float16 or integers")
             arrays = {key: file.get_tensor(key) for key in file.keys()}
-    except TypeError as error:  # of types that NumPy has not
-        what = f"holds numbers that cannot be read: {error}"
-        raise fail("weights-file", what, where=weights, expected="float32, float64, float16 or integers") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise fail("weights-file", f"cannot be read: {error}", where=weights, expected=".safetensors") from None
     spelt = {ident: name for name, ident in identifiers(graph.ops).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -87,5 +88,7 @@ def test_bfloat16_is_read_into_a_module_and_named_for_a_graph(tmp_path: Path) ->
     model = Bare()
     load_weights(model, path)
     assert bool((model.conv.weight == 1).all())
-    with pytest.raises(CompileError, match=r"\[weights-file\] .*holds numbers that cannot be read"):
-        graph_with(graph_of(Bare()), str(path))
+    for _ in range(2):
+        with pytest.raises(CompileError, match=r"\[weights-file\] .*holds numbers that cannot be read: conv.weight"):
+            graph_with(graph_of(Bare()), str(path))
+        importlib.import_module("ml_dtypes")  # gives NumPy a bfloat16
