@@ -66,6 +66,8 @@ def validate(
     if not targets:
         raise UsageError("name at least one target")
     graph = load(source, dt=dt, semantics=semantics)
+    if not graph.inputs:
+        raise fail("validate-input", "has no input, so nothing says how many steps to run", expected="an Input")
     x = as_inputs(graph, inputs if inputs is not None else stimuli(graph, steps, batch, seed, rate), np.float64)
     watched = populations(graph)
     if sampler_of(graph) is not None:

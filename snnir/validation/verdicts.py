@@ -135,7 +135,8 @@ class IntegerCauses:
         """What explains most, in a few words; only what was measured."""
         found = [c for c in self.causes if c.explained >= NOTEWORTHY]
         said = ", ".join(f"{c.label} {c.explained:.0%}" for c in found) or f"none a tenth; all at once {self.share:.0%}"
-        return f"alone, in floats, these explain the difference in {self.measure} ({self.error:.2%}): {said}"
+        size = f"{self.error:.2%}" if self.error >= 1e-4 else f"{100 * self.error:.1g}%"
+        return f"alone, in floats, these explain the difference in {self.measure} ({size}): {said}"
 
     @property
     def share(self) -> float:

@@ -11,9 +11,10 @@ import pytest
 
 from snnir import nir_io
 from snnir.draw.report import report_text
-from snnir.graph import Graph, chain
+from snnir.errors import CompileError
+from snnir.graph import Edge, Graph, chain
 from snnir.models import fsddim
-from snnir.ops import Input, Linear, Output
+from snnir.ops import Constant, Input, Linear, Output
 from snnir.semantics import Semantics
 from snnir.validation import Verdict, validate
 from tests.backends.xylo_nets import DT, SOFT, Array, affine, cuba, layers, lif, spikes
@@ -254,6 +255,23 @@ def test_another_time_step_is_not_taken_apart() -> None:
     found = validate(graph, "xylo-audio3", rate=0.2, choose_dt=0.8 * DT, allow=("approximate",)).verdicts[0]
     assert found.integers is None
     assert "was not measured" in found.cause
+
+
+def test_small_differences_are_no_zero() -> None:
+    """'(0.00%)' was said of weights that are off in the last of 16 bits."""
+    weight = np.random.default_rng(0).normal(size=(4, 4))
+    graph = chain(Input(shape=(4,)), Linear(weight=weight), Output(), semantics=Semantics(dt=1e-3))
+    found = validate(graph, "lava").verdicts[0].integers
+    assert found is not None
+    assert 0 < found.error < 1e-4
+    assert f"values ({100 * found.error:.1g}%): weights 100%" in found.headline
+
+
+def test_a_network_without_inputs_is_refused() -> None:
+    """It ended in a StopIteration."""
+    ops = {"one": Constant(value=np.ones(3)), "y": Output(shape=(3,))}
+    with pytest.raises(CompileError, match=r"\[validate-input\] has no input, so nothing says how many steps to run"):
+        validate(Graph(ops, (Edge("one", "y"),), Semantics(dt=1e-3)), "torch")
 
 
 def test_terminal_json_and_page_show_the_same(
