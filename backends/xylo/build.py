@@ -174,6 +174,8 @@ def _as_trained(
     for name in ("into", "rec", "out"):
         for shift in range(MAX_SHIFT + 1):
             shifts = replace(best, **{name: shift})
+            if layout.relays and abs(shifts.into - shifts.rec) > _RELAYS_APART:
+                continue
             candidate = _plain(layout, found, limits, shifts, dt)
             errors[shifts] = _judge(layout, candidate, lessons, events)["count_error"]
         best = min(errors, key=errors.__getitem__)

@@ -386,3 +386,20 @@ def test_the_starter_s_weight_is_eight_bits_even_where_a_lift_rests_higher() -> 
         beyond += int((np.rint(cells.offset / (STARTER_SPIKES * 2.0**cells.back)) > 127).sum())
         assert 0 <= cells.starting.min() <= cells.starting.max() <= 127
     assert beyond > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_integers_as_trained_leave_relays_a_unit_that_they_can_write(seed: int) -> None:
+    """All weights are on their grid already, so shifts are tried one by one; relays need those of in and rec near."""
+    rng = np.random.default_rng(seed)
+    eye = Linear(weight=np.eye(3))
+    ops = {"in": Input(shape=(3,)), "w": eye, "a": cuba(3), "v": eye, "b": cuba(3), "x": eye, "c": cuba(3)}
+    ops |= {"skip": eye, "out": Output()}
+    graph = wired(ops, "in > w > a > v > b > x > c > out", "in > skip > b")
+    x = spikes((40, 4, 3), rng.uniform(0.1, 0.6), seed)
+    artifact = snnir.compile(graph, "xylo-audio3", calibrate={"in": x}, allow=("approximate",)).artifact
+    assert artifact.plan.relays
+    assert artifact.report["measured"]["chosen"] == "as trained"
+    tried = [t["into"] - t["rec"] for t in artifact.report["measured"]["tried"]["shifts"]]
+    assert len(tried) > 20
+    assert max(map(abs, tried)) == 5
