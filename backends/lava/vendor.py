@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from snnir.backends.lava.environment import needed, run_script
+from snnir.contents import npz
 from snnir.ops import Array
 from snnir.simulators.loihi import LoihiRun
 
@@ -28,8 +28,7 @@ def run_in_lava(files: Mapping[str, bytes], inputs: Mapping[str, Array], seconds
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
-        given: dict[str, Any] = dict(inputs)
-        np.savez(folder / "given.npz", **given)
+        (folder / "given.npz").write_bytes(npz(inputs))
         arguments = [str(folder / "given.npz"), "--traces", str(folder / "traces.npz")]
         run_script(folder / "run.py", arguments, seconds=seconds, python=python, folder=folder)
         traces: dict[str, dict[str, Array]] = {"spikes": {}, "u": {}, "v": {}}

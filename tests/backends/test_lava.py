@@ -17,6 +17,8 @@ from snnir.backends.lava import LAVA
 from snnir.backends.lava.chip import MAX_BIAS, STATE_LIMIT
 from snnir.backends.lava.environment import find
 from snnir.backends.lava.plan import DRIVER
+from snnir.compiler import compile
+from snnir.contents import npz
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Graph, chain
 from snnir.interpreter import interpret
@@ -424,3 +426,14 @@ def test_weights_that_would_all_be_zero_are_refused() -> None:
     with pytest.raises(CompileError, match=r"(?s)lava-range.*too small to be written.*use fewer input_bits"):
         snnir.compile(graph, "lava", input_range=1.0, input_bits=24)
     assert snnir.compile(graph, "lava", input_range=1.0, input_bits=16).report["inputs"][0]["peak"] == 32767
+
+
+def test_an_input_may_be_called_like_an_argument_of_numpys_savez(tmp_path: Path) -> None:
+    weights = linear(np.random.default_rng(0), 3, 3)
+    graph = chain(("file", Input(shape=(3,))), ("w", weights), ("n", lif(3)), ("out", Output()), semantics=HARD)
+    compile(graph, "lava").save(tmp_path / "made")
+    with np.load(tmp_path / "made" / "input.npz") as shown:
+        assert shown.files == ["file"]
+        plain = io.BytesIO()
+        np.savez_compressed(plain, allow_pickle=False, other=shown["file"])
+        assert npz({"other": shown["file"]}) == plain.getvalue()
