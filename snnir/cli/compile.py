@@ -299,9 +299,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _print_text(source: str, result: CompileResult, folder: str, time_passes: bool) -> None:
-    from textwrap import wrap
-
-    from snnir.cli.show import console, figures
+    from snnir.cli.facts import print_facts, print_wrapped
 
     steps = (
         f"outputs {result.latency} step{'s' if result.latency != 1 else ''} late" if result.latency else "no latency"
@@ -314,15 +312,8 @@ def _print_text(source: str, result: CompileResult, folder: str, time_passes: bo
         else:
             idle.append(step["pass"])
     if idle:
-        click.echo(f"  nothing to do for {', '.join(idle)}")
-    lines = figures(result.report, known=("target", "pipeline", "passes", "ops", "latency", *_DATA))
-    margin = max((len(name) for name, _ in lines), default=0) + 4
-    width = max(40, console().width - margin)
-    for name, text in lines:
-        first, *more = wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-        click.echo(f"  {name:<{margin - 4}}  {first}")
-        for line in more:
-            click.echo(" " * margin + line)
+        print_wrapped([f"nothing to do for {', '.join(idle)}"], inset=2)
+    print_facts(result.report, ("target", "pipeline", "passes", "ops", "latency", *_DATA))
     click.echo(f"  written to {folder}")
     for path in _listed(_files(folder)) if "part_reports" not in result.report else ["run.py"]:
         click.echo(f"    {Path(folder)}{os.sep}{path}")
@@ -352,6 +343,8 @@ def _listed(files: list[str]) -> list[str]:
 
 
 def _print_step(step: Mapping[str, Any], time_passes: bool) -> None:
+    from snnir.cli.facts import print_wrapped
+
     notes = step.get("notes", ())
     changed = [note for note in notes if note["kind"] == "did"]
     took = f", {step['seconds'] * 1e3:.1f} ms" if time_passes else ""
@@ -361,6 +354,6 @@ def _print_step(step: Mapping[str, Any], time_passes: bool) -> None:
         some = [note for note in notes if note["kind"] == kind]
         for note in some[:SHOWN_NOTES]:
             said = "" if ": " in note["text"] else word  # the text says itself what was not done, and then why
-            click.echo(f"    {note['where']}: {said}{note['text']}")
+            print_wrapped([f"{note['where']}: {said}{note['text']}"])
         if len(some) > SHOWN_NOTES:
-            click.echo(f"    ... and {len(some) - SHOWN_NOTES} more of these")
+            print_wrapped([f"... and {len(some) - SHOWN_NOTES} more of these"])

@@ -178,11 +178,11 @@ def figures(report: Mapping[str, Any], known: Iterable[str] = ()) -> list[tuple[
         if key in set(known) or _is_records(value):
             continue
         if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
-            lines += [(f"{key}.{name}", _figure(inner)) for name, inner in value.items()]
+            lines += [(f"{key}.{name}", figure(inner)) for name, inner in value.items()]
         elif isinstance(value, list) and value and all(isinstance(v, str) and " " in v for v in value):
             lines += [(key if k == 0 else "", sentence) for k, sentence in enumerate(value)]
         else:
-            lines.append((key, _figure(value, of_limit=key == "used")))
+            lines.append((key, figure(value, of_limit=key == "used")))
     return lines
 
 
@@ -190,7 +190,7 @@ def _is_records(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)
 
 
-def _figure(value: Any, of_limit: bool = False) -> str:
+def figure(value: Any, of_limit: bool = False) -> str:
     """A figure in words; where `of_limit`, a pair is a number and its limit."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
@@ -202,17 +202,17 @@ def _figure(value: Any, of_limit: bool = False) -> str:
         ):  # a number: how many have it
             return ", ".join(f"{n} x {k}" for k, n in value.items())
         inner = [
-            f"{name} ({_figure(v, of_limit)})" if isinstance(v, dict) else f"{name} {_figure(v, of_limit)}"
+            f"{name} ({figure(v, of_limit)})" if isinstance(v, dict) else f"{name} {figure(v, of_limit)}"
             for name, v in value.items()
             if not _is_records(v)
         ]
         return ", ".join(inner) or "none"
     if isinstance(value, list):
         if of_limit and len(value) == 2:
-            return f"{_figure(value[0])} of {_figure(value[1])}"
+            return f"{figure(value[0])} of {figure(value[1])}"
         if len(value) > 8:
             return f"{len(value)} values"
         return (" to " if len(value) == 2 and value[0] != value[1] else " ").join(
-            dict.fromkeys(map(_figure, value))
+            dict.fromkeys(map(figure, value))
         ) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
