@@ -108,8 +108,10 @@ def _notes(
     """What a reader should know, in words."""
     notes: list[str] = []
     semantics = graph.semantics
-    if measured["on"] != "recorded input":
+    if measured["on"].startswith("random"):
         notes.append("not calibrated: scales assume one event per channel and step at most; give calibrate=...")
+    elif measured["on"] != "recorded input":
+        notes.append("calibrated on input made up as the model describes it; give calibrate=... for recorded input")
     errors = [
         _population(plan, c, time["dt"], semantics.decay)[k]["largest_error"]
         for c in cells.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -158,6 +159,11 @@ def test_the_report_says_what_was_wanted_and_got() -> None:
     json.dumps(report)
     without = snnir.compile(slow, "xylo-audio3").report
     assert any("not calibrated" in note for note in without["notes"])
+    looks = {"inputs": {slow.inputs[0]: {"most": 1, "mean": 0.3, "std": 0.1, "steps": 16}}}
+    described = snnir.compile(replace(slow, metadata=looks), "xylo-audio3").report
+    assert {c["name"] for c in described["measured"]["candidates"]} == {"plain", "calibrated"}
+    assert any("calibrated on input made up as the model describes it" in note for note in described["notes"])
+    assert not any("not calibrated" in note for note in described["notes"])
 
 
 def test_neurons_can_be_traced_to_the_source() -> None:
