@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from textwrap import wrap
 
 from snnir.ops import NIR_OPS, SNN_OPS, Op
 from snnir.pipeline import PASSES, pass_class
@@ -67,7 +68,8 @@ def limits_table() -> str:
         lines += [f"| {name} | {value} |" for name, value in target.limits.items()] + [""]
         if target.rules:
             lines += ["Design rules, all checked and reported together:", ""]
-            lines += [f"* `{rule.__name__}`: {_first_line(rule.__doc__)}" for rule in target.rules] + [""]
+            rules = [f"* `{rule.__name__}`: {_first_line(rule.__doc__)}" for rule in target.rules]
+            lines += [line for rule in rules for line in wrap(rule, 120, subsequent_indent="  ")] + [""]
     return "\n".join(lines).rstrip()
 
 
