@@ -336,7 +336,8 @@ def test_as_many_chips_as_there_are() -> None:
         partition(shared(), "lava", chips=2)
 
 
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "net.py").write_text("from tests.test_placement_several import shared\nmodel = shared()\n")
     source, both = str(tmp_path / "net.py"), ["--target", "xylo-audio3", "--host", "onnx", "--chips", "2"]
     assert command(["compile", source, *both, "-o", str(tmp_path / "out"), "--dump-placement"]) == 0
