@@ -126,6 +126,7 @@ def attempt(graph: Graph, x: Mapping[str, Any], chip: XyloBackend = TINY) -> tup
         return None, list(error.violations)
 
 
+@pytest.mark.hypothesis  # it draws within, so that it can count; `make fuzz` takes it by this
 def test_any_spread_keeps_the_limits_and_gives_the_very_same_spikes() -> None:
     counted = {"several": 0, "refused": 0}
 

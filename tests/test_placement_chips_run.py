@@ -153,6 +153,7 @@ def stepped(folder: Path, x: dict[str, Any], late: Mapping[str, int]) -> dict[st
     return {name: np.stack([f[name] for f in found])[lag:][:steps] for name, lag in late.items()}
 
 
+@pytest.mark.hypothesis  # it draws within, so that it can count; `make fuzz` takes it by this
 def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

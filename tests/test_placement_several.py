@@ -105,6 +105,7 @@ def attempt(graph: Graph, x: Any) -> tuple[Placement | None, set[str]]:
         return None, {v.rule for v in error.violations}
 
 
+@pytest.mark.hypothesis  # it draws within, so that it can count; `make fuzz` takes it by this
 def test_any_placement_on_several_chips_gives_the_very_same_numbers_and_xylosim_the_folder_s(
     tiny: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -33,6 +33,7 @@ def up_conv(factor: Any, conv: Conv2d, shape: tuple[int, ...] = (2, 4, 3)) -> Gr
                  semantics=Semantics(dt=1e-3))  # fmt: skip
 
 
+@pytest.mark.hypothesis  # it draws within, so that it can count; `make fuzz` takes it by this
 @pytest.mark.parametrize("alone", ["transpose", "shuffle"])
 def test_exact_on_random_graphs(alone: str) -> None:
     @several
