@@ -130,6 +130,8 @@ def compare(
         return Verdict(target, "spike timing differs", quantised, **facts)
     if spiking and facts["count_error"] <= RATE_LIMIT and near:
         return Verdict(target, "rates differ", quantised, **facts)
+    if quantised and not spiking and near:
+        return Verdict(target, "values differ", True, **facts)
     return Verdict(target, "wrong", False, **facts)
 
 

@@ -20,6 +20,7 @@ Word = Literal[
     "identical after latency",
     "spike timing differs",
     "rates differ",
+    "values differ",
     "wrong",
     "silent",
     "refused",

@@ -14,9 +14,10 @@ from snnir.draw.report import report_text
 from snnir.errors import CompileError
 from snnir.graph import Edge, Graph, chain
 from snnir.models import fsddim
-from snnir.ops import Constant, Input, Linear, Output
+from snnir.ops import LI, Constant, Input, Linear, Output
 from snnir.semantics import Semantics
 from snnir.validation import Verdict, validate
+from snnir.validation.comparing import aligned, compare
 from tests.backends.xylo_nets import DT, SOFT, Array, affine, cuba, layers, lif, spikes
 from tests.cli.kit import said
 
@@ -297,3 +298,19 @@ def test_terminal_json_and_page_show_the_same(
         assert "<h3>Which roundings</h3>" in page
         assert "decay-membrane 100%" in page
         assert "0.999833 per step becomes 0.999756" in page
+
+
+def test_a_network_of_values_alone_keeps_what_an_integer_target_promises() -> None:
+    readout = LI(tau=np.full(3, 5 * DT), r=np.ones(3), v_leak=np.zeros(3))
+    weight = np.random.default_rng(0).normal(size=(3, 4))
+    shape = ("in", Input(shape=(4,))), ("w", Linear(weight=weight)), ("n", readout), ("out", Output())
+    graph = chain(*shape, semantics=HARD)
+    lava, torch = validate(graph, ["lava", "torch"]).verdicts
+    assert (lava.verdict, lava.ok) == ("values differ", True)
+    assert 0 < lava.max_error < 1e-3
+    assert (torch.verdict, torch.ok) == ("identical", True)
+
+    want = np.random.default_rng(1).normal(size=(9, 2, 3))
+    for factor, quantised, word in ((1.4, True, "values differ"), (1.6, True, "wrong"), (1.4, False, "wrong")):
+        traces = aligned(graph, {"out": want}, {"out": factor * want})
+        assert compare(graph, "t", traces, quantised=quantised).verdict == word
