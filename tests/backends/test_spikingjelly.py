@@ -262,10 +262,14 @@ def test_fsddim_on_spikingjelly_s_own_nodes() -> None:
     assert same_everywhere(graph, "spikingjelly", steps=4, batch=1) > 500
 
 
-def test_all_violations_come_at_once() -> None:
-    semantics = {"spikes_per_step": None, "membrane_floor": -1.0, "reset": "delayed-subtract", "decay": "shift"}
-    graph = replace(line(), semantics=Semantics(dt=DT, **semantics))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [("spikes_per_step", None, "spikes_per_step=None"), ("reset", "delayed-subtract", "delayed-subtract")],
+)  # which do not go together
+def test_all_violations_come_at_once(field: str, value: Any, word: str) -> None:
+    semantics = {"membrane_floor": -1.0, "decay": "shift", field: value}
+    graph = replace(line(), semantics=Semantics(dt=DT, **semantics))
     with pytest.raises(CompileError) as caught:
         snnir.compile(graph, "spikingjelly")
     said = " ".join(v.what for v in caught.value.violations)
-    assert all(name in said for name in ("spikes_per_step=None", "membrane_floor=-1.0", "delayed-subtract", "shift"))
+    assert all(name in said for name in (word, "membrane_floor=-1.0", "shift"))
