@@ -76,12 +76,12 @@ def trained(variant: Variant, images: Images, given: argparse.Namespace) -> tupl
     builder = sdit_twin.build if variant.twin else sdit.build
     options = {} if variant.twin else {"weights": "none"}
     graph = snnir.load(builder("small", seed=given.seed, **variant.build, **options))
-    folder = given.work / f"{variant.slug}-{given.train}-{given.seed}"
+    folder = given.work / f"{variant.slug}-{given.train}-{given.seed}{_at(given.rate)}"
     weights, clock = folder / "weights.npz", folder / "cpu_seconds.json"
     if not weights.exists():
         folder.mkdir(parents=True, exist_ok=True)
         before = json.loads(clock.read_text()) if clock.exists() else 0.0
-        config, start = TrainConfig(images=given.train, rate=RATE, seed=given.seed), time.process_time()
+        config, start = TrainConfig(images=given.train, rate=given.rate, seed=given.seed), time.process_time()
 
         def report(progress: Progress) -> None:
             spent = before + time.process_time() - start
@@ -102,6 +102,11 @@ def trained(variant: Variant, images: Images, given: argparse.Namespace) -> tupl
         )
         np.savez(weights, **state)
     return graph.with_weights(dict(np.load(weights))), json.loads(clock.read_text())
+
+
+def _at(rate: float) -> str:
+    """What a row's name says of another learning rate than the tables'."""
+    return "" if rate == RATE else f", rate {rate:g}"
 
 
 def drawn_images(network: Network, spec: DiffusionSpec, n: int, steps: int, guidance: float, batch: int = 100) -> Any:
@@ -140,7 +145,13 @@ def rows(given: argparse.Namespace) -> Iterable[dict]:
                 continue
             graph, seconds = trained(variant, images, given)
             found = measured(graph, images, scorer, given)
-            yield {"group": "trained", "name": variant.name, "images": given.train, "cpu": round(seconds), **found}
+            yield {
+                "group": "trained",
+                "name": variant.name + _at(given.rate),
+                "images": given.train,
+                "cpu": round(seconds),
+                **found,
+            }
 
 
 def fsddim_rows(lines: list[dict]) -> list[dict]:
@@ -201,6 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", metavar="VARIANT", help=", ".join(v.slug for v in VARIANTS))
     parser.add_argument("--n", type=int, default=1000, help="images drawn per row")
     parser.add_argument("--seed", type=int, default=0, help="of training")
+    parser.add_argument("--rate", type=float, default=RATE, help="highest learning rate of training")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "sdit-quality")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--data-root")
