@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -22,7 +21,13 @@ settings.load_profile("fuzz" if os.environ.get("SNNIR_FUZZ") else "same")
 # which those are depends on the tests that the same process ran before: `derandomize` alone does not draw the same.
 providers._get_local_constants = lambda: providers._local_constants
 
-TORCH_SEED = 67280421310721  # what a process that has just imported PyTorch starts with
+TORCH_SEED = 67280421310721
+try:  # a process starts with a random seed: imported first by a test, PyTorch would start there too
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment, unused-ignore]
+else:
+    torch.manual_seed(TORCH_SEED)
 
 # Tests that run Norse, snnTorch, Rockpool, SpikingJelly, sinabs, xylosim or nir say so by parameters, name or file.
 ORACLE = re.compile(
@@ -36,7 +41,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Random numbers of a test, and of fixtures that are made for it, do not depend on the tests before it."""
     random.seed(0)
     np.random.seed(0)
-    if (torch := sys.modules.get("torch")) is not None:
+    if torch is not None:
         torch.manual_seed(TORCH_SEED)
 
 

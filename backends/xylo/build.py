@@ -195,6 +195,7 @@ def _judge(layout: Plan, candidate: _Candidate, lessons: Mapping[str, Lesson], e
     run = simulate(candidate.spec, events, record=True)
     assert run.spikes_hidden is not None and run.v_hidden is not None and run.i_hidden is not None  # noqa: PT018
     errors: dict[str, float] = {}
+    spikes: dict[str, dict[str, int]] = {}
     several = 0
     for name, lesson in lessons.items():
         lag = layout.lags[name]
@@ -207,11 +208,14 @@ def _judge(layout: Plan, candidate: _Candidate, lessons: Mapping[str, Lesson], e
             several += int((got > 1).sum())
             if layout.relayed and lesson.wanted.max(initial=0.0) > 1:  # output neurons repeat one spike per step
                 got = np.where(np.isin(ids, layout.tapped), np.minimum(got, 1), got)
-        errors[name] = count_error(got[lag:], lesson.wanted[: len(lesson.wanted) - lag])
+        got, wanted = got[lag:], lesson.wanted[: len(lesson.wanted) - lag]
+        errors[name] = count_error(got, wanted)
+        spikes[name] = {"chip": int(got.sum(dtype=np.int64)), "network": int(wanted.sum())}
     full = [np.abs(x.astype(np.int32)) >= 32767 for x in (run.v_hidden, run.i_hidden)]
     return {
         "count_error": round(float(np.mean(list(errors.values()))), 6),
         "count_error_by_population": {n: round(e, 6) for n, e in errors.items()},
+        "spikes_by_population": spikes,
         "neuron_steps_with_several_spikes": several,
         "saturated_states": int(sum(x.sum() for x in full)),
     }
@@ -234,11 +238,14 @@ def _agreeing(judged: Mapping[str, Any], order: Sequence[str]) -> None:
     several, full = judged["neuron_steps_with_several_spikes"], judged["saturated_states"]
     causes = [f"neurons spiked several times in a step ({several} times)"] if several else []
     causes += [f"states ran into the ends of 16 bits ({full} times)"] if full else []
-    what = f"spike counts differ by {100 * judged['count_error']:.0f} % on the recorded input"
+    first = next(name for name in order if apart[name] > _WRONG)
+    spikes = judged["spikes_by_population"][first]
+    what = f"spike counts differ by {100 * judged['count_error']:.3g} % on the recorded input (here the network spikes "
+    what += f"{spikes['network']} times in all, the chip {spikes['chip']})"
     fault = Violation(
         "xylo-mismatch",
         what + (": " + ", ".join(causes) if causes else ""),
-        where=next(name for name in order if apart[name] > _WRONG),
+        where=first,
         expected=f"at most {100 * _WRONG:.0f} %",
         hint="raise thresholds or lower weights so that a neuron spikes once per step, or allow 'approximate'",
     )

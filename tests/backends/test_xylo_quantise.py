@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -359,6 +360,8 @@ def test_a_network_that_comes_out_wrong_on_recorded_input_is_refused() -> None:
     (fault,) = caught.value.violations
     assert fault.rule == "xylo-mismatch"
     assert "several times in a step" in fault.what
+    (seen,) = re.findall(r"the network spikes (\d+) times in all, the chip (\d+)\)", fault.what)
+    assert int(seen[1]) > 1.5 * int(seen[0]) > 0
     assert snnir.compile(graph, "xylo-audio3", calibrate=x, allow=("approximate",)).latency == 1
 
 

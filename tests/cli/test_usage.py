@@ -13,15 +13,16 @@ from tests.cli.kit import ROOT, said
 
 
 def test_help_imports_nothing_heavy() -> None:
+    """So it starts at once: `benchmarks/compile_time.py` has the time."""
     code = (
-        "import sys, time; import snnir.cli; snnir.cli.run(['--help']); spent = time.process_time();"
+        "import sys; import snnir.cli; snnir.cli.run(['--help']);"
         "heavy = {'numpy', 'torch', 'networkx', 'h5py', 'rich', 'nir', 'safetensors'} & set(sys.modules);"
-        "print(sorted(heavy), spent, file=sys.stderr)"
+        "print(sorted(heavy), len(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    heavy, seconds = done.stderr.rsplit(" ", 1)
+    heavy, modules = done.stderr.rsplit(" ", 1)
     assert heavy == "[]"
-    assert float(seconds) < 0.3
+    assert int(modules) < 200
     for command in ("compile", "validate", "inspect", "passes", "targets", "visualize"):
         assert f"\n  {command} " in done.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +162,11 @@ def test_every_network_says_how_it_is_sampled() -> None:
     assert (paper.prediction, paper.variance, paper.schedule, paper.classes) == ("noise", True, "linear", 10)
 
 
-def test_the_published_size_compiles_quickly() -> None:
-    start = time.process_time()
+def test_the_published_size_compiles() -> None:
+    """How long that takes: `benchmarks/compile_time.py`."""
     graph = snnir.load(sdit.build("mnist"))
     for target in ("torch", "onnx"):
         assert sum(len(data) for data in snnir.compile(graph, target).files().values()) > 4 * 11_667_259
-    assert time.process_time() - start < 30
 
 
 def test_the_document_says_what_there_is() -> None:
