@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -61,23 +61,28 @@ def with_own_constants(graph: Graph) -> Graph:
     Copies hold the very same op, and an edge stays in its place, so that sums are taken in the same order. Other
     values of several rates that meet stay as they are, for `Graph.verify` to refuse.
 
+    What follows from constants and is not read by anything else is there once: any rate would do, so it gets one of
+    those that most of what it reads has (of these the least), which takes few copies. An output of constants alone is
+    as long as they are; if they are read at different rates, nobody can say how long, and it is refused.
+
     `graph`: sound, but for its rates.
     """
     still = _still(graph)
     rates = _rates_of_driven(graph, still)
+    unread = _rates_of_unread(graph, still, rates)
+    rates |= unread
     edges = list(graph.edges)
     ops = dict(graph.ops)
     made: dict[str, list[str]] = {}
     for name in reversed(still):  # what it is read by comes before it, with its own copies
         of: dict[Fraction, str] = {}
-        for k, edge in enumerate(edges):
-            if edge.source != name or edge.target not in rates:
-                continue
-            rate = rates[edge.target] / _factor(ops[edge.target])
+        here = [k for k, edge in enumerate(edges) if edge.source == name and edge.target in rates]
+        for k in sorted(here, key=lambda k: edges[k].target in unread):  # the op itself serves what is read
+            rate = rates[edges[k].target] / _factor(ops[edges[k].target])
             if rate not in of:
                 of[rate] = fresh(name, ops) if of else name
                 ops[of[rate]] = ops[name]
-            edges[k] = replace(edge, source=of[rate])
+            edges[k] = replace(edges[k], source=of[rate])
         rates |= {copy: rate for rate, copy in of.items()}
         made[name] = [copy for copy in of.values() if copy != name]
         edges += [replace(e, target=copy) for copy in made[name] for e in edges if e.target == name]
@@ -114,4 +119,30 @@ def _rates_of_driven(graph: Graph, still: Collection[str]) -> dict[str, Fraction
             if other not in rates and other not in still:
                 rates[other] = rate
                 pending.append(other)
+    return rates
+
+
+def _rates_of_unread(graph: Graph, still: Sequence[str], driven: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    """A rate for what is constant and is not read by anything else; what hangs together has one."""
+    at: dict[str, set[Fraction]] = {}
+    for name in reversed(still):
+        targets = [e.target for e in graph.outgoing[name]]
+        at[name] = {driven[t] / _factor(graph[t]) for t in targets if t in driven}
+        at[name].update(rate for t in targets if t in at for rate in at[t])
+    rates: dict[str, Fraction] = {}
+    pending = dict.fromkeys(name for name in still if not at[name])
+    while pending:
+        group = [next(iter(pending))]
+        del pending[group[0]]
+        for name in group:  # grows while it is walked
+            for near in (*(e.target for e in graph.outgoing[name]), *(e.source for e in graph.incoming[name])):
+                if near in pending:
+                    group.append(near)
+                    del pending[near]
+        if any(e.target not in at for name in group for e in graph.outgoing[name]):
+            continue
+        feeders = dict.fromkeys(e.source for name in group for e in graph.incoming[name])
+        counts = Counter(rate for feeder in feeders for rate in at[feeder])
+        if counts:  # otherwise nothing that has a rate is near
+            rates |= dict.fromkeys(group, min(counts, key=lambda rate: (-counts[rate], rate)))
     return rates

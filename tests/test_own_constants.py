@@ -127,7 +127,27 @@ def rows(draw: st.DrawFn) -> tuple[Graph, Graph, dict[str, set[Fraction]]]:
     for name in reversed(list(both.still)):  # what is read by something that is read at a rate is read at it
         for before in both.still[name]:
             wanted.setdefault(before, set()).update(wanted.get(name, set()))
+    for rate, feeders in unread(both.still, wanted):
+        for name in reversed(list(both.still)):
+            if name in feeders:
+                wanted[name].add(rate)
+                feeders.update(both.still[name])
     return *both.graphs(), wanted
+
+
+def unread(still: dict[str, tuple[str, ...]], wanted: dict[str, set[Fraction]]) -> list[tuple[Fraction, set[str]]]:
+    """Of every group of constants that nothing reads: its rate, and the constants at rates that it reads."""
+    groups: list[set[str]] = []
+    for name in (n for n in still if not wanted.get(n)):
+        near = [g for g in groups if g & set(still[name]) or any(name in still[n] for n in g)]
+        groups = [g for g in groups if g not in near] + [{name}.union(*near)]
+    found = []
+    for group in groups:
+        feeders = {n for name in group for n in still[name]} - group
+        rates = sorted(set[Fraction]().union(*(wanted[n] for n in feeders)))
+        if rates:
+            found.append((max(rates, key=lambda rate: sum(rate in wanted[n] for n in feeders)), feeders))
+    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -213,6 +233,49 @@ def test_a_constant_that_also_something_unread_reads_runs_as_long_as_what_is_rea
     ways = [("c", "unread"), ("x", "again"), ("again", "gate", "a"), ("c", "gate", "b"), ("gate", "y")]
     x = np.random.default_rng(0).random((4, 1, SIZE))
     assert np.array_equal(snnir.interpret(Graph(ops, tuple(Edge(*w) for w in ways), MEANING), x), x.repeat(2, axis=0))
+
+
+def unread_of_two_rates(*extra: str) -> Graph:
+    """An op that only constants of two rates feed; `extra` reads it, or the constant of rate 2."""
+    ops: dict[str, Op] = {
+        "x": Input(shape=(SIZE,)),
+        "fast": Constant(value=np.full(SIZE, 2.0)),
+        "slow": Constant(value=np.ones(SIZE)),
+        "unread": Activation(function="sigmoid"),
+        "before": Linear(weight=np.eye(SIZE)),
+        "again": Repeat(steps=2),
+        "a": lif(),
+        "y": Output(),
+    }
+    ways = [("fast", "unread"), ("slow", "unread"), ("x", "before"), ("slow", "before"), ("before", "again")]
+    ways += [("again", "a"), ("fast", "a"), ("a", "y")]
+    for source in extra:
+        ops["more"] = Output()
+        ways.append((source, "more"))
+    return Graph(ops, tuple(Edge(*way) for way in ways), MEANING)
+
+
+def test_what_nothing_reads_refuses_no_network() -> None:
+    shared = unread_of_two_rates()
+    with pytest.raises(CompileError, match="graph-steps"):
+        shared.verify()
+    graph = snnir.load(shared)
+    assert [n for n in graph.ops if n not in shared.ops] == ["fast.1"]  # at the least rate of both
+    assert {e.source for e in graph.incoming["unread"]} == {"fast.1", "slow"}
+    ops = {name: op for name, op in shared.ops.items() if name != "unread"}
+    without = Graph(ops, tuple(e for e in shared.edges if e.target != "unread"), MEANING)
+    x = inputs_for(without, T=5)
+    expected = snnir.interpret(without.verify(), x)
+    assert expected.any()
+    assert np.array_equal(snnir.interpret(graph, x), expected)
+
+
+def test_an_output_of_constants_is_as_long_as_what_it_reads() -> None:
+    with pytest.raises(CompileError) as caught:  # of one step per step, or of two?
+        snnir.load(unread_of_two_rates("unread"))
+    assert {v.rule for v in caught.value.violations} == {"graph-steps"}
+    graph = snnir.load(unread_of_two_rates("fast"))  # read at rate 2 by 'a', and copied for what nothing reads
+    assert len(snnir.interpret(graph, inputs_for(graph, T=5))["more"]) == 10
 
 
 def test_a_sound_graph_stays_the_same_object() -> None:
