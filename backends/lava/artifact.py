@@ -11,7 +11,7 @@ import numpy as np
 from snnir.backends.lava import host
 from snnir.backends.lava.chip import ALIGN
 from snnir.backends.lava.inputs import Code
-from snnir.backends.lava.plan import DRIVER, Plan
+from snnir.backends.lava.plan import Plan
 from snnir.backends.lava.quantise import Quantised
 from snnir.errors import UsageError
 from snnir.graph import Graph
@@ -145,7 +145,7 @@ class LavaArtifact:
     @property
     def spiking(self) -> list[str]:
         """The cells that spike, in order, without the driver and relays."""
-        return [c.name for c in self.plan.cells if c.trace == "spikes" and c.name != DRIVER and not c.relay]
+        return [c.name for c in self.plan.cells if c.trace == "spikes" and not c.driver and not c.relay]
 
     def population(self, name: str, run: LoihiRun) -> Array:
         """A population's spikes (T, B, *shape), put together from its cells."""

@@ -12,7 +12,7 @@ from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.inputs import BITS, CONV_BITS, Code, codes, example
 from snnir.backends.lava.measure import measure
 from snnir.backends.lava.netx import unsayable
-from snnir.backends.lava.plan import RELAY, Plan
+from snnir.backends.lava.plan import PART, Plan, mark
 from snnir.backends.lava.planner import Conv, plan
 from snnir.backends.lava.quantise import assemble, quantise
 from snnir.backends.lava.report import describe
@@ -116,7 +116,10 @@ def _codes(graph: Graph, layout: Plan, options: Options) -> dict[str, Code]:
     if options.netx or not convolved:
         return found
     fewer = codes(graph, options.calibrate, CONV_BITS if bits is None else bits, options.input_range)
-    return {name: fewer[name].in_two() if name in convolved else code for name, code in found.items()}
+    return {
+        name: fewer[name].in_two(mark(PART, layout.network)) if name in convolved else code
+        for name, code in found.items()
+    }
 
 
 def _made(
@@ -154,12 +157,12 @@ def _require_calls(layout: Plan) -> None:
 
 def _require_relays(layout: Plan, inputs: Mapping[str, Code]) -> None:
     """Relays hand on spikes, not numbers."""
-    relays = {cell.name for cell in layout.cells if cell.relay}
+    relays = {cell.name: cell.relay[0] for cell in layout.cells if cell.relay}
     faults = [
         Violation(
             "lava-size",
             f"numbers of {wire.source} would have to wait in front of a convolution, and relays hand on spikes alone",
-            where=wire.target.partition(RELAY)[0],
+            where=relays[wire.target],
             expected="a smaller layer, which a matrix can reach",
             hint="let spikes go in, or put neurons right behind the input",
         )

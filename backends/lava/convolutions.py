@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from snnir.backends.lava.chip import MAX_CONV
-from snnir.backends.lava.plan import FORGET, RELAY, Cell, Wire
+from snnir.backends.lava.plan import FORGET, Cell, Wire
 from snnir.kernels import Geometry, Kernel, NoKernel, identity
 from snnir.ops import Array
 from snnir.projections import Projection
@@ -38,8 +38,11 @@ def convolutions(kernel: Kernel, sources: Sequence[tuple[str, Array | None]], ta
     return wires
 
 
-def relayed(wires: Sequence[Wire], cells: list[Cell]) -> list[Wire]:
-    """All wires, those of convolutions without delays: relays, which are added to `cells`, hold the spikes back."""
+def relayed(wires: Sequence[Wire], cells: list[Cell], mark: str) -> list[Wire]:
+    """All wires, those of convolutions without delays: relays, which are added to `cells`, hold the spikes back.
+
+    `mark` stands in their names between the source's and the steps.
+    """
     there = {c.name: c for c in cells}
     found = []
     for wire in wires:
@@ -49,10 +52,10 @@ def relayed(wires: Sequence[Wire], cells: list[Cell]) -> list[Wire]:
         geometry, weight = identity(wire.geometry.source).lowered()
         before = wire.source
         for step in range(1, wire.delay + 1):
-            name = f"{wire.source}{RELAY}{step}"
+            name = f"{wire.source}{mark}{step}"
             if name not in there:
                 lag = there[wire.source].lag if wire.source in there else 0
-                there[name] = _relay(name, prod(geometry.source), lag + step)
+                there[name] = _relay(name, prod(geometry.source), lag + step, (wire.source, step))
                 cells.append(there[name])
                 found.append(Wire(before, name, 2.0 * weight, 0, 0, geometry, _RELAYS))  # twice what it takes to spike
             before = name
@@ -60,10 +63,10 @@ def relayed(wires: Sequence[Wire], cells: list[Cell]) -> list[Wire]:
     return found
 
 
-def _relay(name: str, size: int, lag: int) -> Cell:
-    """Neurons that spike when their one source did."""
+def _relay(name: str, size: int, lag: int, relay: tuple[str, int]) -> Cell:
+    """Neurons that spike as many steps after their one source as `relay` says."""
     zero, one, ids = np.zeros(size), np.ones(size), np.arange(size)
-    return Cell(name, name, ids, "spikes", zero, zero, FORGET, FORGET, zero, one, one, zero, lag, True)
+    return Cell(name, name, ids, "spikes", zero, zero, FORGET, FORGET, zero, one, one, zero, lag, relay)
 
 
 def selection(p: Projection, size: int) -> tuple[Array, Array] | None:

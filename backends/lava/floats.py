@@ -15,7 +15,7 @@ import numpy as np
 from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.chip import ALIGN, MAX_THRESHOLD, STATE_LIMIT, UNITY
 from snnir.backends.lava.inputs import Code
-from snnir.backends.lava.plan import DRIVER, RELAY, Wire
+from snnir.backends.lava.plan import Wire
 from snnir.backends.lava.quantise import Quantised
 from snnir.backends.lava.ways import connections_of, ways_of
 from snnir.ops import Array
@@ -32,8 +32,8 @@ class LavaFloats:
         self.artifact, self.plan = artifact, artifact.plan
         self.strict = artifact.graph.semantics.comparison == ">"
         self.of = {q.cell.name: q for q in artifact.cells}
-        self.relays = {q.cell.name for q in artifact.cells if q.cell.relay}
-        self.spiking = [q for q in artifact.cells if q.cell.trace == "spikes" and q.cell.name != DRIVER]
+        self.relays = {q.cell.name: q.cell.relay for q in artifact.cells if q.cell.relay}
+        self.spiking = [q for q in artifact.cells if q.cell.trace == "spikes" and not q.cell.driver]
 
     @property
     def layout(self) -> str:
@@ -84,7 +84,7 @@ class LavaFloats:
         for q in self.artifact.cells:
             off = max(off, float(np.abs(self._bias(q, True) - self._bias(q, False)).max(initial=0.0)))
         for wire in self.plan.wires:
-            if wire.source == DRIVER:
+            if wire.driven:
                 off = max(off, float(np.abs(self._acting(wire) - wire.weight).max(initial=0.0)))
         said = f"12 bits and an exponent: off by up to {percent(off)} of a threshold per step"
         return Rounding("biases", said, exact=off == 0)
@@ -96,7 +96,7 @@ class LavaFloats:
     def _of_decays(self, name: str) -> Rounding:
         worst, said, same = -1.0, "", True
         for q in self.artifact.cells:
-            if q.cell.name == DRIVER or q.cell.relay or q.cell.trace == "u":
+            if q.cell.driver or q.cell.relay or q.cell.trace == "u":
                 continue
             want, got = (self._decays(q, rounded)[name == "decay-synapse"] for rounded in (False, True))
             if name == "decay-synapse" and not q.cell.current_based:
@@ -133,13 +133,13 @@ class LavaFloats:
     def run(self, inputs: Mapping[str, Array], on: frozenset[str]) -> dict[str, Array]:
         """As `FloatModel.run`."""
         given = {name: self._sent(code, np.asarray(inputs[name], np.float64), on) for name, code in self._codes()}
-        cells = [self._cells(q, on) for q in self.artifact.cells if q.cell.name not in {DRIVER, *self.relays}]
+        cells = [self._cells(q, on) for q in self.artifact.cells if not q.cell.driver and not q.cell.relay]
         links: list[Link] = []
         constants: dict[str, list[tuple[int, Array]]] = {}
         for wire in self.plan.wires:
             if wire.target in self.relays:
                 continue
-            if wire.source == DRIVER:
+            if wire.driven:
                 weight = self._acting(wire) if "biases" in on else wire.weight
                 constants.setdefault(wire.target, []).append((1 + wire.delay, weight[:, 0]))
                 continue
@@ -160,8 +160,7 @@ class LavaFloats:
     def _links(self, wire: Wire, on: frozenset[str]) -> Iterator[Link]:
         source, held = wire.source, 0
         if source in self.relays:
-            source, _, steps = source.rpartition(RELAY)
-            held = int(steps)
+            source, held = self.relays[source]
         scale = self.of[wire.target].scale
         for apply, cut in self._sums(wire, source, on):
             link = _whole(apply, scale) if cut and "graded-sums" in on else apply
@@ -208,7 +207,7 @@ class LavaFloats:
 
     def _bias(self, q: Quantised, rounded: bool) -> Array:
         exact = np.broadcast_to(self.plan.bias.get(q.cell.name, np.zeros(1)), q.cell.size)
-        if not rounded or q.cell.name == DRIVER:
+        if not rounded or q.cell.driver:
             return exact
         return near(np.broadcast_to(q.bias_mant * 2.0**q.bias_exp / (ALIGN * q.scale), q.cell.size), exact)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-LOW = "#low"  # behind an input's name: the low part of integers that go in as two
 SPEC = ("inputs", "populations", "connections", "convolutions")  # what the keys of the network proper begin with
 
 
@@ -47,7 +46,7 @@ def read_input(path: Path, structure: Mapping[str, Any]) -> dict[str, Any]:
 def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Integers (T, B, size) by input name: spikes as they are, numbers times a scale, rounded, cut to -peak..peak.
 
-    With a base they are two, base * high + low, the second under the name with `LOW` behind it.
+    With a base they are two, base * high + low, the second under the name `low`.
 
     Raises ValueError if an array is missing, has another shape, or holds something else than 0 and 1 for spikes.
     """
@@ -64,7 +63,7 @@ def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
             values = np.clip(np.rint(x * code["scale"]), -code["peak"], code["peak"]).astype(np.int64)
             base = code.get("base", 0)
             high = (values + base // 2) // base if base else values
-            found |= {name: high, name + LOW: values - base * high} if base else {name: high}
+            found |= {name: high, code["low"]: values - base * high} if base else {name: high}
             continue
         wrong = (x != 0) & (x != 1)
         if wrong.any():

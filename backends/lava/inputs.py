@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from snnir.backends.lava import host
 from snnir.errors import UsageError
 from snnir.graph import Graph
 from snnir.ops import Array, Shape
@@ -30,6 +29,7 @@ class Code:
         name, shape: of the input. graded: whether numbers go in.
         base: with one above 0, integers go in as two, base * high + low, for Lava's Conv, whose weights have no
             exponents: those of large integers would be rounded to nothing.
+        low: what the low part is called on the chip.
     """
 
     name: str
@@ -38,11 +38,15 @@ class Code:
     scale: float = 1.0
     peak: int = 1
     base: int = 0
+    low: str = ""
 
-    def in_two(self) -> Code:
-        """The same, in two parts of as many bits each, if it has more bits than weights do."""
+    def in_two(self, mark: str) -> Code:
+        """The same, in two parts of as many bits each, if it has more bits than weights do.
+
+        `mark` stands in the low part's name behind the input's.
+        """
         bits = int(self.peak).bit_length() + 1
-        return replace(self, base=1 << (bits // 2)) if self.graded and bits > 8 else self
+        return replace(self, base=1 << (bits // 2), low=f"{self.name}{mark}low") if self.graded and bits > 8 else self
 
     @property
     def parts(self) -> dict[str, tuple[float, int]]:
@@ -50,7 +54,7 @@ class Code:
         if not self.base:
             return {self.name: (1.0 / self.scale if self.graded else 1.0, self.peak)}
         high = (self.peak + self.base // 2) // self.base
-        return {self.name: (self.base / self.scale, high), self.name + host.LOW: (1.0 / self.scale, self.base // 2)}
+        return {self.name: (self.base / self.scale, high), self.low: (1.0 / self.scale, self.base // 2)}
 
     def to_json(self) -> dict[str, Any]:
         """As `network.npz` has it, where `host.py` reads it."""
@@ -60,7 +64,7 @@ class Code:
             "graded": self.graded,
             "scale": self.scale,
             "peak": self.peak,
-            **({"base": self.base} if self.base else {}),
+            **({"base": self.base, "low": self.low} if self.base else {}),
         }
 
 

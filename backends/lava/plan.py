@@ -26,14 +26,20 @@ import numpy as np
 from snnir.backends.lava.chip import UNITY
 from snnir.errors import Violation
 from snnir.kernels import Geometry
+from snnir.naming import apart
 from snnir.ops import Array
 from snnir.projections import Network
 
-DRIVER = "#driver"
+PART = "#"  # in the names of what is no op of the network: "lif#0" is a part of it, "#driver" the driver
 RELAY = "~"  # in the names of cells that hand on the spikes of another: "conv1~2" runs two steps later
 FORGET = UNITY - 1  # of du: a current that keeps nothing; of dv: a membrane that keeps a 4096th
 
 Trace = Literal["spikes", "u", "v"]
+
+
+def mark(sign: str, network: Network) -> str:
+    """`sign`, repeated until no name of the network holds it: a name put together with it is no op's."""
+    return apart(sign, (*network.inputs, *network.populations, *network.outputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,7 @@ class Cell:
         gain: of what arrives, on the membrane or on the current.
         drive: constant of the membrane, relative to the level.
         lag: steps by which it runs late.
-        relay: whether it only hands on the spikes of another.
+        relay: for what only hands on spikes: whose, and how many steps later. driver: whether it is the driver.
     """
 
     name: str
@@ -65,7 +71,8 @@ class Cell:
     gain: Array
     drive: Array
     lag: int
-    relay: bool = False
+    relay: tuple[str, int] | None = None
+    driver: bool = False
 
     @property
     def size(self) -> int:
@@ -82,7 +89,7 @@ class Wire:
 
     With a `geometry` it is a convolution, and `weight` (channels out, channels in / groups, height, width) its kernels.
     `delay`: steps beyond the one that every connection takes. `source_delay`: steps that it takes in the source.
-    `why`: why it is a matrix or a convolution, in words.
+    `why`: why it is a matrix or a convolution, in words. `driven`: whether it comes from the driver.
     """
 
     source: str
@@ -92,6 +99,7 @@ class Wire:
     source_delay: int = 0
     geometry: Geometry | None = None
     why: str = ""
+    driven: bool = False
 
     def apply(self, sent: Array) -> Array:
         """What arrives at the targets, (n, targets), for `sent` (n, sources)."""

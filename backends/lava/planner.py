@@ -12,7 +12,7 @@ import numpy as np
 
 from snnir.backends.lava.chip import MAX_DELAY, UNITY
 from snnir.backends.lava.convolutions import convolutions, relayed, selection
-from snnir.backends.lava.plan import DRIVER, FORGET, Cell, Plan, Read, Trace, Wire
+from snnir.backends.lava.plan import FORGET, PART, RELAY, Cell, Plan, Read, Trace, Wire, mark
 from snnir.discretise import Recurrence
 from snnir.errors import Violation
 from snnir.graph import Graph
@@ -68,6 +68,8 @@ class _Planner:
         self.semantics = semantics
         self.faults: list[Violation] = list(network.faults)
         self.notes: list[str] = []
+        self.part = mark(PART, network)
+        self.driver = f"{self.part}driver"
         self.direct = {name: self._selected(name) for name in network.outputs}
         self.readouts = [name for name, found in self.direct.items() if found is None]
         self._check_membranes()
@@ -137,10 +139,10 @@ class _Planner:
         self.lags = {name: lag for name, lag in self.timing.lags.items() if name not in self.network.inputs}
         cells = [*(c for n in self.network.populations for c in self._cells(n)), *map(self._readout, self.readouts)]
         self.of = {name: [c for c in cells if c.source == name] for name in (*self.network.populations, *self.readouts)}
-        wires = relayed(list(self._wires()), cells)
+        wires = relayed(list(self._wires()), cells, mark(RELAY, self.network))
         bias, driven, resets = self._constants(cells, wires)
         if driven:
-            cells.append(_driver())
+            cells.append(_driver(self.driver))
         reads = {name: self._read(name) for name in self.network.outputs}
         return Plan(
             self.network,
@@ -171,7 +173,7 @@ class _Planner:
         for k, (du, dv) in enumerate(kinds.tolist()):
             ids = np.flatnonzero(part == k)
             yield Cell(
-                name=name if len(kinds) == 1 else f"{name}#{k}",
+                name=name if len(kinds) == 1 else f"{name}{self.part}{k}",
                 source=name,
                 ids=ids,
                 trace=trace,
@@ -284,13 +286,13 @@ class _Planner:
         return bias, driven, {cell.name: cell.lag for cell in cells if cell.name in loose}
 
     def _driven(self, cell: Cell, part: Array, onset: int) -> Wire:
-        return Wire(DRIVER, cell.name, part[:, None], cell.lag + onset - 1)
+        return Wire(self.driver, cell.name, part[:, None], cell.lag + onset - 1, driven=True)
 
 
-def _driver() -> Cell:
+def _driver(name: str) -> Cell:
     """A neuron that spikes in every step: its bias alone is above its threshold."""
     one, zero, ids = np.ones(1), np.zeros(1), np.zeros(1, int)
-    return Cell(DRIVER, DRIVER, ids, "spikes", zero, zero, FORGET, FORGET, zero, one, one, zero, 0)
+    return Cell(name, name, ids, "spikes", zero, zero, FORGET, FORGET, zero, one, one, zero, 0, driver=True)
 
 
 def _loose(bias: Mapping[str, Array], wires: list[Wire]) -> set[str]:

@@ -31,7 +31,7 @@ from snnir.backends.lava.chip import (
     UNITY,
 )
 from snnir.backends.lava.inputs import Code
-from snnir.backends.lava.plan import DRIVER, Cell, Plan, Wire
+from snnir.backends.lava.plan import Cell, Plan, Wire
 from snnir.backends.lava.ways import Way, arriving, connections_of, ways_of
 from snnir.errors import CompileError, Violation
 from snnir.ops import Array
@@ -100,7 +100,7 @@ def quantise(
     for cell in plan.cells:
         wires = [w for w in plan.wires if w.target == cell.name]
         bias = plan.bias.get(cell.name, np.zeros(cell.size))
-        if cell.name == DRIVER:
+        if cell.driver:
             found.append(Quantised(cell, 1.0, 0, np.ones(1, int), 0, (), 0, 0, 0.0, 0.0, 0.0))
             continue
         try:
@@ -153,7 +153,7 @@ def assemble(plan: Plan, cells: Sequence[Quantised], codes: Mapping[str, Code], 
 
 def _reset(plan: Plan, cell: Cell, period: int | None) -> dict[str, int]:
     """Lava counts steps from 1."""
-    if period is not None and cell.name != DRIVER:
+    if period is not None and not cell.driver:
         return {"reset_interval": period, "reset_offset": (cell.lag + 1) % period}
     if cell.name in plan.resets:
         return {"reset_interval": NEVER, "reset_offset": plan.resets[cell.name] + 1}

@@ -9,7 +9,7 @@ import numpy as np
 
 from snnir.backends.lava.artifact import LavaArtifact
 from snnir.backends.lava.chip import ALIGN, STATE_LIMIT, UNITY
-from snnir.backends.lava.plan import DRIVER, Wire
+from snnir.backends.lava.plan import Wire
 from snnir.backends.lava.quantise import ENOUGH, Quantised
 from snnir.ops import Array
 from snnir.simulators.loihi import Connection, Convolution, synapse_count
@@ -23,7 +23,7 @@ def describe(artifact: LavaArtifact, measured: Mapping[str, Any]) -> dict[str, A
     spec, plan = artifact.spec, artifact.plan
     dt = artifact.graph.semantics.dt or 0.0
     projections = [_wire(wire) for wire in plan.wires]
-    populations = {q.cell.name: _cell(q, dt) for q in artifact.cells if q.cell.name != DRIVER and not q.cell.relay}
+    populations = {q.cell.name: _cell(q, dt) for q in artifact.cells if not q.cell.driver and not q.cell.relay}
     return {
         "arithmetic": "Lava 0.10 (lava-nc), fixed_pt models: Loihi's integers",
         "used": {
@@ -140,7 +140,7 @@ def _notes(artifact: LavaArtifact, populations: Mapping[str, Mapping[str, Any]])
     """What a reader should know, in words."""
     yield from artifact.plan.notes
     convolutions = [wire for wire in artifact.plan.wires if wire.geometry is not None]
-    relays = sum(cell.relay for cell in artifact.plan.cells)
+    relays = sum(cell.relay is not None for cell in artifact.plan.cells)
     if convolutions:
         yield (
             f"{len(convolutions) - relays} of {len(artifact.plan.wires) - relays} projections are Lava's Conv, whose "

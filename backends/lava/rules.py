@@ -11,7 +11,6 @@ from functools import wraps
 import numpy as np
 
 from snnir.backends.lava.chip import MAX_DELAY
-from snnir.backends.lava.plan import DRIVER
 from snnir.backends.lava.planner import level_of, plan, spiking
 from snnir.errors import Violation
 from snnir.graph import Graph
@@ -134,7 +133,7 @@ def delays(graph: Graph) -> Iterator[Violation]:
     found = plan(graph)
     for wire in found.wires:
         if wire.delay > MAX_DELAY:
-            source = "a constant" if wire.source == DRIVER else wire.source
+            source = "a constant" if wire.driven else wire.source
             yield Violation(
                 "lava-delay",
                 f"from {source} to {wire.target} values must be held back by {wire.delay} steps",

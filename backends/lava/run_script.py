@@ -60,15 +60,17 @@ def run_sample(spec: dict[str, Any], structure: dict[str, Any], inputs: dict[str
         monitor = Monitor()
         monitor.probe(neurons[name].s_out if trace == "spikes" else getattr(neurons[name], trace), steps)
         monitors[trace, name] = monitor
-    last = neurons[structure["spiking"][-1]] if structure["spiking"] else list(neurons.values())[-1]
-    last.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     traces: dict[str, dict[str, Any]] = {"spikes": {}, "u": {}, "v": {}}
     for name in structure["spiking"]:
         traces["spikes"][name] = None  # their order is the structure's
-    for (trace, name), monitor in monitors.items():
-        ((values,),) = (variables.values() for variables in monitor.get_data().values())
-        traces[trace][name] = np.asarray(values).reshape(steps, -1).astype(np.int64)
-    last.stop()
+    while wanted:  # a run is of all that is connected, so parts of the network that are not run one after the other
+        one = neurons[wanted[-1][1]]
+        one.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        for trace, name in [key for key in wanted if neurons[key[1]].runtime is not None]:
+            ((values,),) = (variables.values() for variables in monitors[trace, name].get_data().values())
+            traces[trace][name] = np.asarray(values).reshape(steps, -1).astype(np.int64)
+            wanted.remove((trace, name))
+        one.stop()
     return traces
 
 

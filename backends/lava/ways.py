@@ -10,7 +10,7 @@ import numpy as np
 
 from snnir.backends.lava.chip import EXPONENTS, MAX_MIXED, MAX_SIGNED
 from snnir.backends.lava.inputs import Code
-from snnir.backends.lava.plan import DRIVER, Wire
+from snnir.backends.lava.plan import Wire
 from snnir.kernels import Geometry
 from snnir.ops import Array
 from snnir.simulators.loihi import Connection, Convolution
@@ -68,7 +68,7 @@ def ways_of(wire: Wire, codes: Mapping[str, Code], weight_bits: int) -> list[Way
     code = codes.get(wire.source)
     graded = code is not None and code.graded
     sent = code.parts if code is not None else {wire.source: (1.0, 1)}
-    parts = 2 if wire.source == DRIVER or weight_bits == 16 else 1
+    parts = 2 if wire.driven or weight_bits == 16 else 1
     found = []
     for name, (unit, peak) in sent.items():
         weight = wire.weight * unit

@@ -176,7 +176,7 @@ class OnLoihi:
             base = code.get("base", 0)
             largest[code["name"]] = (code["peak"] + base // 2) // base if base else code["peak"]
             if base:
-                largest[code["name"] + self.host.LOW] = base // 2
+                largest[code["low"]] = base // 2
         self.chip = simulator.LoihiSteps(simulator.LoihiSpec.from_npz_dict(spec), batch, largest)
         self.late = {out["name"]: int(out["lag"]) for out in self.outputs}
         shifts = [self.arrays[f"reads.{k}.shift"] for k in range(len(self.outputs))]

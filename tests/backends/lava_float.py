@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snnir.backends.lava.plan import DRIVER, Plan
+from snnir.backends.lava.plan import Plan
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,7 +27,7 @@ def run_floats(
     numbers = {c.name: np.zeros((steps, batch, c.size)) for c in plan.cells}
     for t in range(steps):
         for c in plan.cells:
-            if c.name == DRIVER:
+            if c.driver:
                 sent[c.name][t] = 1.0
                 continue
             if plan.resets.get(c.name) == t:
