@@ -68,9 +68,12 @@ def _graph_files(result: CompileResult) -> Files:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON data: NumPy scalars and arrays become numbers and lists."""
+    """`value` as JSON data: NumPy scalars and arrays become numbers and lists.
+
+    The seconds that a pass took are left out: the same network makes the same files, byte for byte.
+    """
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items() if k != "seconds" or "pass" not in value}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if hasattr(value, "tolist"):
