@@ -26,7 +26,8 @@ from snnir.backends.xylo.target import target_of
 from snnir.cli import run
 from snnir.compiler import CompileResult
 from snnir.errors import CompileError, UsageError
-from snnir.graph import Graph
+from snnir.graph import Graph, chain
+from snnir.ops import Input, Linear, Output, Slice
 from snnir.placement import lockstep
 from snnir.placement.chips import Pick, spread
 from snnir.placement.chips.compiled import ChipsArtifact, compiled
@@ -36,7 +37,18 @@ from snnir.placement.picture import picture
 from snnir.placement.several import Several
 from snnir.placement.types import Part
 from tests.strategies import inputs_for
-from tests.test_placement_chips import SMALL, TINY, attempt, deep_networks, layered, on_tiny, spread_over, whole
+from tests.test_placement_chips import (
+    SMALL,
+    SOFT,
+    TINY,
+    attempt,
+    deep_networks,
+    layered,
+    lif,
+    on_tiny,
+    spread_over,
+    whole,
+)
 from tests.test_placement_run import run_script
 from tests.xylo_oracle import XyloOracle
 
@@ -171,7 +183,7 @@ def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
     def holds(graph: Graph, seed: int) -> None:
         x = inputs_for(graph, T=12, rng=seed, values="spikes")
         found, _ = attempt(graph, x, tiny)
-        if found is None or len(found.chips) == 1:
+        if found is None or found.alone:
             return
         made = compiled(found, x, recorded=True, allow=("approximate",))
         folder = tmp_path_factory.mktemp("tiny")
@@ -196,6 +208,33 @@ def test_any_folder_gives_the_network_in_floats_and_xylosim_in_integers(
     assert counted["several"] > 2  # or the property says little
     assert counted["spikes"] > 100
     assert counted["differ"] > 0  # the integers are not the floats by another name
+
+
+def test_one_chip_that_reads_a_slice_of_what_is_too_wide_for_it(tmp_path: Path) -> None:
+    """What is read of an input has room on the chip, all of it has not: the script takes the slice."""
+    rng = np.random.default_rng(0)
+    ops = [("x", Input(shape=(20,))), ("part", Slice(axis=0, start=3, stop=10))]
+    ops += [("w", Linear(weight=rng.normal(0.2, 0.4, (8, 7)))), ("n", lif(8)), ("y", Output())]
+    graph = chain(*ops, semantics=SOFT)
+    with pytest.raises(CompileError, match="20 input channels"):
+        snnir.compile(graph, "xylo-audio3")
+    x = {"x": (rng.random((40, 2, 20)) < 0.4).astype(np.float64)}
+    result = snnir.compile(graph, "xylo-audio3", chips=1, calibrate=x)
+    one = artifact(result)
+    assert [(part.graph.inputs, len(part.gives)) for part in one.placement.chips] == [(("part",), 1)]
+    assert "on one xylo-audio3 chip\n" in str(one.placement)
+    assert "why the chip does not run it as it is:\n  20 input channels" in str(one.placement)
+    assert result.report["chips"] == "1 xylo-audio3"
+    expected = snnir.interpret(graph, x)
+    assert expected.any()
+    assert np.array_equal(one.run(x, chip="float")[0]["y"], expected)
+    result.save(tmp_path / "out")
+    np.savez(tmp_path / "in.npz", **x)
+    for more, wanted in ([], one.run(x)[0]["y"]), (["--xylosim"], one.run(x)[0]["y"]), (["--float"], expected):
+        done = run_script(tmp_path / "out", str(tmp_path / "in.npz"), "-o", str(tmp_path / "y.npz"), *more)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "y.npz") as file:
+            assert np.array_equal(file["y"], wanted)
 
 
 def test_no_floats_without_onnx(two: CompileResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

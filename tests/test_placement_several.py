@@ -23,7 +23,7 @@ from snnir.cli import run as command
 from snnir.compiler import CompileResult
 from snnir.errors import CompileError, UsageError
 from snnir.graph import Edge, Graph
-from snnir.ops import Delay, Input, LayerNorm, Linear, Op, Output, Threshold
+from snnir.ops import Delay, Input, LayerNorm, Linear, Op, Output, Slice, Threshold
 from snnir.placement import Loop, Placement, partition
 from snnir.placement.chips import Pick
 from snnir.placement.chips.running import picked
@@ -205,6 +205,37 @@ def test_a_loop_too_short_for_two_chips_keeps_to_one(tiny: None) -> None:
         x = inputs_for(found.graph, T=20, rng=0, values="spikes")
         assert np.array_equal(run(found, x)["y"], snnir.interpret(found.graph, x))
     assert attempt(ring(4), x) == (None, {"placement-nothing"})
+
+
+def test_a_part_that_reads_a_slice_of_what_others_read_whole_goes_on_its_chip(tiny: None, tmp_path: Path) -> None:
+    """All that arrives is too wide for the chip, what it reads of it is not: the part's script takes the slice."""
+    rng = np.random.default_rng(2)
+    first, second = dict(gated(rng, "first", 4, 6)), dict(gated(rng, "second", 6, 3))
+    ops: dict[str, Op] = {"x": Input(shape=(4,)), **first, **dict(layers(rng, "a", [6, 6], 0.9)), **second}
+    ops |= {"cut": Slice(axis=0, start=2, stop=5), "cut.w": Linear(weight=rng.normal(0.2, 0.6, (5, 3)))}
+    ops |= {"rest.w": Linear(weight=rng.normal(0.2, 0.6, (5, 3))), "n": lif(5), "y": Output()}
+    ways = [["x", *first, "a1.w", "a1.n", *second, "rest.w", "n", "y"], ["first.gate", "cut", "cut.w", "n"]]
+    graph = Graph(ops, tuple(Edge(*pair) for way in ways for pair in pairwise(way)), SOFT)
+    x = inputs_for(graph, T=30, rng=0)
+    result = snnir.compile(graph, "xylo-audio3", host="onnx", chips="auto", calibrate=x)
+    artifact = result.artifact
+    assert isinstance(artifact, PartitionArtifact)
+    ((name, found),) = artifact.placement.spreads.items()
+    (chip,) = found.chips
+    assert [found.graph.inputs, chip.graph.inputs] == [("first.gate", "second.gate"), ("second.gate", "cut")]
+    assert f"{name}: why the chip does not run it as it is:" in str(artifact.placement)
+    assert result.report["chips"] == ["1 for each part (2)"]
+    expected = snnir.interpret(graph, x)
+    assert expected.any()
+    assert np.array_equal(artifact.run(x, chip="float")[0]["y"], expected)
+    result.save(tmp_path / "out")
+    np.savez(tmp_path / "in.npz", **x)
+    ours, _ = artifact.run(x)
+    for more, wanted in ([], ours["y"]), (["--vendor"], ours["y"]), (["--float"], expected):
+        done = run_script(tmp_path / "out", str(tmp_path / "in.npz"), "-o", str(tmp_path / "y.npz"), *more)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "y.npz") as file:
+            assert np.array_equal(file["y"], wanted)
 
 
 @pytest.fixture(scope="module")

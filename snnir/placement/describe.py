@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from snnir.placement.chips.describe import chip_line, cut_line
+from snnir.placement.chips.describe import chip_line, cut_line, why_title
 from snnir.placement.chips.types import Spread
 from snnir.placement.grouped import WIDTH, broken, grouped, shared_reason
 from snnir.placement.types import Crossing, Encode, Hold, Loop, Part, Placement
@@ -90,7 +90,7 @@ def text(placement: Placement, width: int = WIDTH) -> str:
     lines += ["", "crossings (numbers per step):"]
     lines += [f"  {crossing_line(c)}" for c in placement.crossings]
     for name, spread in placement.spreads.items():
-        lines += ["", f"{name}: why one chip does not hold it:"]
+        lines += ["", f"{name}: {why_title(spread)}:"]
         lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
         lines += [f"  {cut_line(cut, name)}" for cut in spread.cuts]
     for misfit in placement.misfits:
@@ -123,7 +123,9 @@ def chips_of(placement: Placement, name: str) -> list[str]:
 
 def chips_lines(placement: Placement) -> list[str]:
     """How many chips there are where, in lines."""
-    many = {name: len(spread.chips) for name, spread in placement.spreads.items()}
+    many = {name: count for name, spread in placement.spreads.items() if (count := len(spread.chips)) > 1}
+    if not many:
+        return [f"1 for each part ({len(placement.chips)})"]
     others = len(placement.chips) - len(many)
     said = [f"{count} for {name}" for name, count in many.items()] + (
         [f"1 for each other part ({others})"] * bool(others)
@@ -149,7 +151,7 @@ def _told(step: Part | Encode | Loop, spreads: Mapping[str, Spread]) -> list[str
     if spread is None:
         return [line]
     chips = [f"{'':<10}{step.name}/{chip_line(spread, part)}" for part in spread.chips]
-    return [f"{line}, on {len(chips)} chips", *chips]
+    return [f"{line}, on {len(chips)} chips" if len(chips) > 1 else f"{line}, on a chip", *chips]
 
 
 def hold_line(hold: Hold) -> str:

@@ -54,7 +54,7 @@ def placed_view(placement: Placement, title: str | None = None) -> View:
 def part_frame(placement: Placement, part: Part) -> str:
     """What a part's frame is called."""
     spread = placement.spreads.get(part.name)
-    several = f", {len(spread.chips)} chips" if spread else ""
+    several = f", {len(spread.chips)} chips" if spread and len(spread.chips) > 1 else ""
     return f"{part.name} ({placement.target if part.side == 'chip' else placement.host}{several})"
 
 

@@ -58,14 +58,14 @@ class Several:
         return [] if isinstance(found, Spread) else list(found)
 
     def spread(self, part: Part) -> Spread | None:
-        """A part on its chips; None where one is enough, or no number is."""
+        """A part on its chips; None where one runs it as it is, or no number does."""
         if self._kept_to_one(part):
             return None
         found = self._found(part)
-        return found if isinstance(found, Spread) and len(found.chips) > 1 else None
+        return found if isinstance(found, Spread) and not found.alone else None
 
     def spreads(self, parts: Sequence[Part]) -> dict[str, Spread]:
-        """Those of some parts that need several chips, by name."""
+        """Those of some parts that no chip runs as they are, by name."""
         return {part.name: spread for part in parts if (spread := self.spread(part)) is not None}
 
     def keep_to_one(self, parts: Sequence[Part]) -> bool:

@@ -130,7 +130,8 @@ class Placement:
         crossings: what goes from side to side.
         misfits: what could run on the chip but does not fit it: as JSON data.
         moved: what left the chip because of rules that only integers show, round by round: as JSON data.
-        spreads: chip part that needs several chips -> what of it is on which.
+        spreads: chip part that no chip runs as it is -> what of it is on which: several chips, or one of which the
+            script does the slices.
     """
 
     graph: Graph

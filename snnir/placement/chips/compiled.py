@@ -97,7 +97,7 @@ class ChipsArtifact(Joined):
 
     def _readme(self) -> str:
         lines = [
-            f"# A spiking network on {len(self.placement.chips)} {self.placement.target} chips",
+            f"# A spiking network on {describe.many(self.placement)}",
             "",
             "    python run.py                       # on input.npz beside it; compares with expected.npz",
             "    python run.py other.npz -o out.npz  # on other input; spikes (T, B, *shape) into a file",
@@ -138,7 +138,7 @@ def spread_result(prepared: Prepared, target: str, chips: int | str, options: Ma
 
     graph, allow = prepared.graph, prepared.allow
     placement = spread(graph, target, chips, calibrate=prepared.calibrate, allow=allow, **options)
-    if len(placement.chips) == 1:
+    if placement.alone:
         alone = prepared.compile(target, **options)
         return replace(alone, report={**alone.report, "chips": "1: it holds the whole network, so nothing is cut"})
     shown = prepared.calibrate if prepared.calibrate is not None else example(graph)
@@ -271,9 +271,8 @@ def _report(
     spread: Spread, results: Mapping[str, CompileResult], measured: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     late = streamed(spread, results)
-    count = len(spread.chips)
     return {
-        "chips": f"{count} {spread.target}",
+        "chips": f"{len(spread.chips)} {spread.target}",
         "parts": [describe.chip_line(spread, part) for part in spread.chips],
         "crossings": [describe.cut_line(cut) for cut in spread.cuts],
         "cuts": [_line(m) for m in measured],

@@ -49,8 +49,7 @@ def text(spread: Spread, width: int = WIDTH) -> str:
     In lines of `width` columns.
     """
     graph, chips = spread.graph, spread.chips
-    many = f"{len(chips)} {spread.target} chips" if len(chips) > 1 else f"one {spread.target} chip: nothing is cut"
-    lines = [f"{len(graph)} ops on {many}", ""]
+    lines = [f"{len(graph)} ops on {many(spread)}{': nothing is cut' * spread.alone}", ""]
     longest, kinds = max(map(len, graph.ops)), max(len(op.kind) for op in graph.ops.values())
     for name, op in graph.ops.items():
         size = " x ".join(map(str, graph.shapes[name]))
@@ -61,9 +60,20 @@ def text(spread: Spread, width: int = WIDTH) -> str:
         lines += ["", "cuts (spikes per step):"]
         lines += [f"  {cut_line(cut)}" for cut in spread.cuts]
     if spread.single:
-        lines += ["", "why one chip does not hold it:"]
+        lines += ["", f"{why_title(spread)}:"]
         lines += [f"  {v['what']}, expected {v['expected']} [{v['rule']}]" for v in spread.single]
     return "\n".join(broken(lines, width))
+
+
+def many(spread: Spread) -> str:
+    """How many chips there are, in words."""
+    count = len(spread.chips)
+    return f"{count} {spread.target} chips" if count > 1 else f"one {spread.target} chip"
+
+
+def why_title(spread: Spread) -> str:
+    """What `Spread.single` says, in words."""
+    return "why one chip does not hold it" if len(spread.chips) > 1 else "why the chip does not run it as it is"
 
 
 def place(spread: Spread, name: str) -> str:

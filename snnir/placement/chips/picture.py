@@ -152,12 +152,13 @@ def why(spread: Spread) -> str:
 
 
 def hint(spread: Spread) -> str:
-    """What the page says of the colours, of the limits, and of why one chip is not enough."""
+    """What the page says of the colours, of the limits, and of what one chip does not run."""
     several = len(spread.chips) > 1
     said = f"Every chip ({spread.target}) has a colour and a frame; what is white lies between them."
     said = said if several else f"One chip ({spread.target}) holds all; what is white lies outside."
     if spread.ports is not None:
         said += f" {spread.ports.inputs} channels go into a chip, {spread.ports.outputs} output neurons come off it."
-    if several and spread.single:
-        said += f" One chip does not hold the network: {why(spread)}."
+    if not spread.alone:
+        does = "One chip does not hold the network" if several else "It does not run the network as it is"
+        said += f" {does}: {why(spread)}."
     return said

@@ -56,7 +56,8 @@ class Spread:
         steps: chips and picks, in the order in which they run; none needs a later one.
         places: op -> the chips that hold it (several where copies save a cut); none for inputs and outputs.
         cuts: what goes from chip to chip.
-        single: why one chip is not enough: violations as JSON data.
+        single: why one chip does not run it as it is: violations as JSON data. One may still be enough, where it reads
+            slices of what is too wide for its channels, or its neurons stand in another order in outputs.
         ports: what goes into a chip and out of it; None where nobody said.
     """
 
@@ -72,6 +73,11 @@ class Spread:
     def chips(self) -> tuple[Part, ...]:
         """The parts, one per chip."""
         return tuple(step for step in self.steps if isinstance(step, Part))
+
+    @property
+    def alone(self) -> bool:
+        """Whether one chip runs the whole network as it is, and there is nothing to do around it."""
+        return not self.single
 
     def __str__(self) -> str:
         from snnir.placement.chips.describe import text
