@@ -3,15 +3,17 @@
 Norse's LIFBoxCell computes v + dt tau_mem_inv (x + v_leak - v), so dt tau_mem_inv = 1 - decay, and x = r I where the
 gain is the equation's; a spike where v - v_th > 0. CubaLIF is an LIBoxCell (the synapse) in front of it. What Norse
 does not have is written in its style and said in the report: other surrogate gradients than 'super' (1 / (1 + |u|)^2,
-whatever its alpha) and 'triangle' of half width 1, IAFCell with another reset, a pure integrator.
+whatever its alpha) and 'triangle' of half width 1, IAFCell with another reset, a reset one step after the spike, a pure
+integrator.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 
 from snnir.backends.torch_source import neurons as n
-from snnir.backends.torch_source.source import Classes, Layer, call
+from snnir.backends.torch_source.source import WIDTH, Classes, Layer, call
 from snnir.ops import IF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
@@ -27,7 +29,8 @@ class NorseDialect:
 
     def imports(self) -> list[str]:
         """Norse under the name that its documentation gives it, and its step function."""
-        return ["import norse.torch as norse", "from norse.torch.functional.threshold import threshold as spike"]
+        spike = "from norse.torch.functional.threshold import threshold as spike"
+        return ["from typing import NamedTuple", "import norse.torch as norse", spike]
 
     def appendix(self) -> str:
         """Nothing."""
@@ -70,7 +73,9 @@ class _Writer:
     """Writes the classes of one population."""
 
     def __init__(self, op: Neuron, semantics: Semantics, classes: Classes) -> None:
-        self.op, self.semantics, self.classes = op, semantics, classes
+        self.op, self.semantics, self.classes = op, n.in_time(op, semantics), classes
+        self.held = self.spiking and self.semantics.reset == "held-subtract"
+        self.late = self.held or (self.spiking and self.semantics.reset.startswith("delayed"))
         self.own: list[str] = []
         self.method, self.alpha = "", ""
         self.foreign = ""
@@ -78,7 +83,9 @@ class _Writer:
             self.method, self.alpha, self.foreign = _method(op, classes)
             self.own += [self.foreign] if self.foreign else []
         self.plain_iaf = isinstance(op, IF) and not self.foreign and self.reset() == ""
-        if isinstance(op, IF) and not self.foreign and not self.plain_iaf:
+        if self.late:
+            self.own.append("Norse's cells reset in the step of the spike alone")
+        elif isinstance(op, IF) and not self.foreign and not self.plain_iaf:
             self.own.append("Norse's IAFCell only resets to a value, and passes gradients through the reset")
         if isinstance(op, I):
             self.own.append("Norse has no integrator without leak and spike")
@@ -103,7 +110,7 @@ class _Writer:
     def reset(self) -> str:
         """The reset method as source; '' for Norse's default, `reset_value`."""
         detached = n.detach_reset(self.op) is True
-        if self.semantics.reset == "value":
+        if self.semantics.reset.endswith("value"):
             if detached and n.resets_to_zero(self.op, self.semantics):
                 return self.function(_DETACHED_ZERO, "reset_zero_detached")
             return self.function(_DETACHED_VALUE, "reset_value_detached") if detached else ""
@@ -139,7 +146,7 @@ class _Writer:
 
     def spike_parameters(self) -> list[str]:
         reset = self.reset()
-        drop = self.semantics.reset == "subtract"
+        drop = self.semantics.reset.endswith("subtract")
         return [
             f"v_th={n.threshold('v_threshold', self.semantics, self.classes)}",
             f"v_reset=self.{'v_threshold' if drop else 'v_reset'}",
@@ -160,11 +167,13 @@ class _Writer:
         return [f"norse.{name}(", *(f"    {g}," for g in given), ")"]
 
     def state(self) -> str:
-        name = "IAFFeedForwardState" if isinstance(self.op, IF) else "LIFBoxFeedForwardState"
-        name = name if self.spiking else "LIBoxState"
+        name = "norse.IAFFeedForwardState" if isinstance(self.op, IF) else "norse.LIFBoxFeedForwardState"
+        name = name if self.spiking else "norse.LIBoxState"
         at_rest = "v_leak" in self.op.arrays and self.semantics.start == "rest"
         zero = f"torch.zeros_like(self.{'v_leak' if 'v_leak' in self.op.arrays else 'r'})"
-        return f"norse.{name}(v={'self.v_leak' if at_rest else zero})"
+        if self.late:
+            return f"{self.function(_LATE_STATE, 'LateState')}(v={'self.v_leak' if at_rest else zero}, z={zero})"
+        return f"{name}(v={'self.v_leak' if at_rest else zero})"
 
     def activation(self) -> str:
         """Our own step in the place of Norse's; '' where Norse's does."""
@@ -174,9 +183,14 @@ class _Writer:
         iaf = isinstance(self.op, IF)
         rule = "state.v + x" if iaf else "torch.lerp(state.v, x + p.v_leak, dt * p.tau_mem_inv)"
         stem = "iaf_step" if iaf else "lif_box_step"
-        text = _STEP.replace("RULE", rule).replace("FIRES", fires).replace("STATE", self.state().partition("(")[0])
+        text = _HELD_STEP if self.held else _LATE_STEP if self.late else _STEP
+        text = text.replace("RULE", rule).replace("FIRES", fires).replace("STATE", self.state().partition("(")[0])
         theirs = "iaf_feed_forward_step" if iaf else "lif_box_feed_forward_step"
-        return self.function(text.replace("WHY", "; ".join(self.own)).replace("THEIRS", theirs), stem)
+        doc, why = f"norse.{theirs}, written out", "; ".join(self.own)
+        head = f"{doc}: {why}."
+        if len(head) > WIDTH - 10:
+            head = "\n".join([f"{doc}.", "", *(f"    {line}" for line in wrap(f"{why}.", WIDTH - 4)), "    "])
+        return self.function(text.replace("DOC", head), stem)
 
     # -- classes -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +262,7 @@ class _Writer:
             f"    self.membrane.p = {first}",
             *(f"    {line}" for line in more),
             *self.assumptions(),
-            f"    return norse.LIBoxState(v={zero}), {self.state()}",
+            *self.both(f"norse.LIBoxState(v={zero})"),
         ]
         step = [
             "def step(self, x: Tensor, state):",
@@ -258,6 +272,13 @@ class _Writer:
             "    return y, (synapse, membrane)",
         ]
         return n.class_text("NAME(nn.Module)", doc, [init, start, step, self.loop("self.step(current, state)")])
+
+    def both(self, synapse: str) -> list[str]:
+        """The statements that give the states of synapse and membrane."""
+        whole = f"    return {synapse}, {self.state()}"
+        return (
+            [whole] if len(whole) <= WIDTH - 4 else [f"    synapse = {synapse}", f"    return synapse, {self.state()}"]
+        )
 
     def cell(self, base: str) -> str:
         """The class for one step, on that for sequences."""
@@ -282,7 +303,26 @@ _SUBTRACT = '''def NAME(z, v, reset, th):
     return v - Z * reset'''
 
 _STEP = '''def NAME(x, state, p, dt):
-    """norse.THEIRS, written out: WHY."""
+    """DOC"""
     v = RULE
     z = FIRES
     return z, STATE(v=p.reset_method(z, v, p.v_reset, p.v_th))'''
+
+_LATE_STATE = '''class NAME(NamedTuple):
+    """A membrane, and the spikes that reset it in the next step."""
+
+    v: Tensor
+    z: Tensor'''
+
+_LATE_STEP = '''def NAME(x, state, p, dt):
+    """DOC"""
+    v = p.reset_method(state.z, RULE, p.v_reset, p.v_th)
+    z = FIRES
+    return z, STATE(v=v, z=z)'''
+
+_HELD_STEP = '''def NAME(x, state, p, dt):
+    """DOC"""
+    v = p.reset_method(state.z, RULE, p.v_reset, p.v_th)
+    z = FIRES
+    v = p.reset_method(z - state.z, v, p.v_reset, p.v_th)  # what state.z took off counts
+    return z, STATE(v=v, z=FIRES)'''

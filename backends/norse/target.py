@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from snnir.backends.torch_source.target import family_target
 
-TARGET = family_target("norse", "Norse", package="norse", extra="norse")
+TARGET = family_target("norse", "Norse", package="norse", extra="norse", reset=None)

@@ -61,7 +61,7 @@ class RockpoolDialect:
     def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")
-        writer = _Writer(op, semantics, stepwise, self.bitshift, classes)
+        writer = _Writer(op, n.in_time(op, semantics), stepwise, self.bitshift, classes)
         name = classes.add(n.class_name(op), writer.text())
         if stepwise:
             name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))

@@ -50,7 +50,7 @@ class SinabsDialect:
     def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")
-        writer = _Writer(op, semantics, classes)
+        writer = _Writer(op, n.in_time(op, semantics), classes)
         name = classes.add(n.class_name(op), writer.text())
         if stepwise:
             name = classes.add(f"{n.class_name(op)}Cell", writer.cell(name))

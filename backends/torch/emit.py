@@ -39,6 +39,7 @@ class TorchDialect:
     def neuron(self, op: Neuron, semantics: Semantics, stepwise: bool, fresh: bool, classes: Classes) -> Layer:
         """See `Dialect`."""
         classes.need("keep")
+        semantics = n.in_time(op, semantics)
         name = classes.add(n.class_name(op), _sequence(op, semantics))
         options = _options(op) if isinstance(op, SpikingNeuron) else {}
         if stepwise:
@@ -124,10 +125,10 @@ def _rule(op: Neuron, semantics: Semantics) -> list[str]:
 
 
 def _reset(semantics: Semantics) -> dict[str, str]:
-    inclusive = {} if semantics.comparison == ">" else {"inclusive": "True"}
-    if semantics.reset == "value":
-        return {"v_reset": "self.v_reset", **inclusive}
-    return {"v_drop": "self.v_threshold", **inclusive}
+    found = {"v_reset": "self.v_reset"} if semantics.reset.endswith("value") else {"v_drop": "self.v_threshold"}
+    found |= {} if semantics.comparison == ">" else {"inclusive": "True"}
+    found |= {"late": "True"} if semantics.reset.startswith(("delayed", "held")) else {}
+    return found | ({"held": "True"} if semantics.reset.startswith("held") else {})
 
 
 def _cell(op: Neuron, semantics: Semantics, base: str) -> str:

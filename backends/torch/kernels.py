@@ -9,13 +9,16 @@ convolution or matrix product over T*B samples. Each step is, in this order of o
     v = v_reset where s                     or, with `v_drop`, v - s * v_drop ("subtract" is v_drop = threshold)
 
 and gives s, or v where there is no threshold (LI, I, CubaLI). IF and I are decay = 1. All quantities are dimensionless:
-the time step is already in decay and gain.
+the time step is already in decay and gain. A `late` reset, snnTorch's default, is that of the last step's s, and comes
+before this step's. A `held` one comes at once, but where it left v above the threshold, v_drop is taken off before the
+next s, and counts towards the reset behind it.
 
 Speed: the loop over time goes through blocks of neurons whose state stays in the cache, with few in-place tensor
 operations per step; back-propagation through time is written out by hand. Where numba can be imported, a kind of neuron
 that is used a lot on the CPU is compiled into a single loop. Both give the same spikes, bit for bit. Dense memory
-formats, channels_last too, are used as they lie. Neurons whose own parameters are trained run as ordinary autograd
-operations, step by step. This file imports torch and, if it is there, numba; it may be copied into any project.
+formats, channels_last too, are used as they lie. Neurons whose own parameters are trained, or whose late reset is not
+v_drop or passes gradients, run as ordinary autograd operations, step by step. This file imports torch and, if it is
+there, numba; it may be copied into any project.
 """
 
 import functools
@@ -65,7 +68,8 @@ class Neuron(NamedTuple):
     """A neuron layer. Numbers, or tensors that broadcast to a sample's shape: (), (C, 1, 1), one value per neuron.
 
     decay, gain, drive: of the membrane. threshold: None for a neuron without spikes. v_reset, v_drop: the reset;
-    v_drop, where given, replaces v_reset. decay_syn, gain_syn: of the synapse; decay_syn None for none.
+    v_drop, where given, replaces v_reset. decay_syn, gain_syn: of the synapse; decay_syn None for none. late: the reset
+    comes one step after the spike; held: a late v_drop that is taken off at once (see above).
     detach_reset: gradients do not flow through the spike into the reset.
     """
 
@@ -79,14 +83,17 @@ class Neuron(NamedTuple):
     gain_syn: float | Tensor = 1.0
     inclusive: bool = False
     surrogate: Surrogate = Surrogate()
+    late: bool = False
+    held: bool = False
     detach_reset: bool = True
 
 
 class State(NamedTuple):
-    """What a layer remembers, of shape (B, *shape) or broadcasting to it: membrane and synaptic current."""
+    """What a layer remembers, of shape (B, *shape) or broadcasting to it: membrane, current, spikes to reset late."""
 
     v: Tensor | float = 0.0
     i: Tensor | float = 0.0
+    s: Tensor | float = 0.0
 
 
 def run(x: Tensor, neuron: Neuron, state: State | None = None, in_place: bool = False) -> tuple[Tensor, State]:
@@ -98,7 +105,8 @@ def run(x: Tensor, neuron: Neuron, state: State | None = None, in_place: bool = 
     if x.dim() < 2 or not x.is_floating_point():
         raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}: expected floating point, (T, B, *shape)")
     state = State() if state is None else state
-    if torch.is_grad_enabled() and len(x) and any(isinstance(p, Tensor) and p.requires_grad for p in neuron):
+    differs = torch.is_grad_enabled() and any(isinstance(p, Tensor) and p.requires_grad for p in neuron)
+    if len(x) and (differs or _only_by_step(neuron)):
         outputs = []
         for current in x:
             output, state = step(current, neuron, state)
@@ -129,36 +137,51 @@ def run(x: Tensor, neuron: Neuron, state: State | None = None, in_place: bool = 
     p = [flat_parameter(q) for q in (n.decay, n.gain, n.drive, n.threshold, reset, n.decay_syn, n.gain_syn)]
     v = flat_state(state.v)
     i = flat_state(state.i) if n.decay_syn is not None else flat.new_empty((0, 0))
+    s = flat_state(state.s).detach().clone() if n.late else flat.new_empty((0, 0))
     if torch.is_grad_enabled() and (x.requires_grad or v.requires_grad or i.requires_grad):
-        output, v, i = _Run.apply(flat, v, i, neuron, p, in_place and not x.is_leaf)
+        output, v, i = _Run.apply(flat, v, i, s, neuron, p, in_place and not x.is_leaf)
     else:
         v, i = v.clone(), i.clone()
         output = flat if in_place else torch.empty_like(flat)
-        _forward(neuron, flat, None, output, v, i, p)
+        _forward(neuron, flat, None, output, v, i, s, p)
 
     back = [order.index(d) + 2 for d in range(2, x.dim())]
     output = output.reshape(ordered.shape).permute(0, 1, *back)
-    v, i = (a.reshape(ordered.shape[1:]).permute(0, *(d - 1 for d in back)) if a.numel() else a for a in (v, i))
-    return output, State(v, 0.0 if n.decay_syn is None else i)
+    v, i, s = (a.reshape(ordered.shape[1:]).permute(0, *(d - 1 for d in back)) if a.numel() else a for a in (v, i, s))
+    return output, State(v, 0.0 if n.decay_syn is None else i, s if n.late else 0.0)
 
 
 def step(x: Tensor, neuron: Neuron, state: State | None = None) -> tuple[Tensor, State]:
     """One step of x, shape (B, *shape), in ordinary autograd operations: for recurrent loops and trained neurons."""
-    v, i = State() if state is None else state
+    v, i, last = State() if state is None else state
     if neuron.decay_syn is not None:
         i = x = neuron.decay_syn * i + neuron.gain_syn * x
     v = neuron.decay * v + neuron.gain * x + neuron.drive
     if neuron.threshold is None:
         return v, State(v, i)
+    if neuron.late:
+        v = _reset(v, last if isinstance(last, Tensor) else torch.full_like(v, last), neuron)
     s = spike(v, neuron.threshold, neuron.surrogate, neuron.inclusive)
     fired = s.detach() if neuron.detach_reset else s
-    if neuron.v_drop is not None:
-        return s, State(v - fired * neuron.v_drop, i)
-    v_next = torch.where(s > 0, neuron.v_reset, v)
-    if not neuron.detach_reset:
+    if neuron.held:
+        v = _reset(v, fired - last, neuron)
+        above = spike(v, neuron.threshold, neuron.surrogate, neuron.inclusive)
+        return s, State(v, i, above.detach() if neuron.detach_reset else above)
+    return s, State(v, i, fired) if neuron.late else State(_reset(v, fired, neuron), i)
+
+
+def _reset(v: Tensor, fired: Tensor, n: Neuron) -> Tensor:
+    if n.v_drop is not None:
+        return v - fired * n.v_drop
+    v_next = torch.where(fired > 0, n.v_reset, v)
+    if not n.detach_reset:
         # Adds 0, and to the gradient what (1 - s) v + s v_reset would have through s, without that form's rounding.
-        v_next = v_next + (s - s.detach()) * (neuron.v_reset - v).detach()
-    return s, State(v_next, i)
+        v_next = v_next + (fired - fired.detach()) * (n.v_reset - v).detach()
+    return v_next
+
+
+def _only_by_step(n: Neuron) -> bool:
+    return n.late and (n.held or n.v_drop is None or (torch.is_grad_enabled() and not n.detach_reset))
 
 
 def spike(v: Tensor, threshold: float | Tensor, surrogate: Surrogate, inclusive: bool = False) -> Tensor:
@@ -182,11 +205,13 @@ class _Run(torch.autograd.Function):
     """The loop over time and its gradient. Kept for it: the membranes h of all steps before the reset."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, v: Tensor, i: Tensor, neuron: Neuron, p: list[Any], in_place: bool) -> Any:
+    def forward(
+        ctx: Any, x: Tensor, v: Tensor, i: Tensor, s: Tensor, neuron: Neuron, p: list[Any], in_place: bool
+    ) -> Any:
         v, i, x_value = v.clone(), i.clone(), x.detach()
         h = None if neuron.threshold is None else x_value if in_place else torch.empty_like(x)
         output = torch.empty_like(x)
-        _forward(neuron, x_value, h, output, v, i, p)
+        _forward(neuron, x_value, h, output, v, i, s, p)
         if h is x_value:
             torch.autograd.graph.increment_version(x)  # whoever saved x for backward is told
         ctx.save_for_backward(h)
@@ -207,15 +232,17 @@ class _Run(torch.autograd.Function):
         kept = getattr(getattr(torch._C, "_autograd", None), "_get_current_graph_task_keep_graph", lambda: True)()
         gx = g.new_empty(ctx.shape) if h is None or kept else h
         _backward(ctx.neuron, g, h, gx, gv, gi, ctx.p)
-        return gx, gv, gi, None, None, None
+        return gx, gv, gi, None, None, None, None
 
 
-def _forward(n: Neuron, x: Tensor, h: Tensor | None, output: Tensor, v: Tensor, i: Tensor, p: list[Any]) -> None:
-    """x -> output (T, B, M), v and i (B, M) in place; h keeps the membranes before reset. h, output may be x itself."""
+def _forward(
+    n: Neuron, x: Tensor, h: Tensor | None, output: Tensor, v: Tensor, i: Tensor, last: Tensor, p: list[Any]
+) -> None:
+    """x -> output (T, B, M); v, i, last (B, M) in place; h keeps membranes before reset. h, output may be x itself."""
     if _worth_compiling(n, x):
         keep = 0 if h is None else 1 if h is x else 2
-        loop = _compiled_forward(*_traits(n), keep, output is x)
-        return _launch(loop, (x, x if h is None else h, output), (v, i), p)
+        loop = _compiled_forward(*_traits(n), keep, output is x, n.late)
+        return _launch(loop, (x, x if h is None else h, output), (v, i, last), p)
     decay, gain, drive, threshold, reset, decay_syn, gain_syn = p
     reset = torch.as_tensor(reset, dtype=x.dtype, device=x.device)
     exceeds = torch.ge if n.inclusive else torch.gt
@@ -235,12 +262,19 @@ def _forward(n: Neuron, x: Tensor, h: Tensor | None, output: Tensor, v: Tensor, 
             if n.threshold is None:
                 s.copy_(vb.copy_(u))
                 continue
+            if n.late:  # v is that before the reset; a weight of exactly 0 or 1 as below
+                torch.addcmul(u, output[t - 1, block] if t else last[block], reset, value=-1, out=u)
+                vb.copy_(u)
             exceeds(u, threshold, out=s)
+            if n.late:
+                continue
             # lerp and addcmul with a weight of exactly 0 or 1 are exact, and 20 times as fast as torch.where.
             if n.v_drop is not None:
                 torch.addcmul(u, s, reset, value=-1, out=vb)
             else:
                 torch.lerp(u, reset, s, out=vb)
+    if n.late and len(x):
+        last.copy_(output[-1])
 
 
 def _backward(n: Neuron, g: Tensor, h: Tensor | None, gx: Tensor, gv: Tensor, gi: Tensor, p: list[Any]) -> None:
@@ -324,9 +358,11 @@ def _launch(loop: Any, sequences: tuple[Tensor, ...], states: tuple[Tensor, ...]
 
 
 @functools.cache
-def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: bool, keep: int, over_x: bool) -> Any:
+def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: bool, *options: Any) -> Any:
+    keep, over_x, late = options
+
     @_numba().njit(nogil=True, error_model="numpy")
-    def loop(x, h, output, v, i, p, start, stop):  # type: ignore[no-untyped-def]
+    def loop(x, h, output, v, i, s, p, start, stop):  # type: ignore[no-untyped-def]
         width, blocks = x.shape[2], (x.shape[2] + _BLOCK - 1) // _BLOCK
         one, zero = x.dtype.type(1), x.dtype.type(0)
         for unit in range(start, stop):
@@ -335,7 +371,7 @@ def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: b
             at = lo if p.shape[1] == width else 0
             decay, gain, drive, threshold = p[0, at:], p[1, at:], p[2, at:], p[3, at:]
             reset, decay_syn, gain_syn, vb = p[4, at:], p[5, at:], p[6, at:], v[b, lo:hi]
-            ib = i[b, lo:hi] if synapse else vb
+            ib, last = i[b, lo:hi] if synapse else vb, s[b, lo:hi] if late else vb
             for t in range(x.shape[0]):
                 xt = x[t, b, lo:hi]
                 ht, ot = (h[t, b, lo:hi] if keep == 2 else xt), (xt if over_x else output[t, b, lo:hi])
@@ -345,11 +381,16 @@ def _compiled_forward(spiking: bool, synapse: bool, subtract: bool, inclusive: b
                         current = decay_syn[k] * ib[k] + gain_syn[k] * current
                         ib[k] = current
                     u = decay[k] * vb[k] + gain[k] * current + drive[k]
+                    if late and last[k] > zero:
+                        u -= reset[k]
                     if keep:
                         ht[k] = u
                     fired = spiking and (u >= threshold[k] if inclusive else u > threshold[k])
                     ot[k] = (one if fired else zero) if spiking else u
-                    vb[k] = ((u - reset[k]) if subtract else reset[k]) if fired else u
+                    if late:
+                        vb[k], last[k] = u, ot[k]
+                    else:
+                        vb[k] = ((u - reset[k]) if subtract else reset[k]) if fired else u
 
     return loop
 

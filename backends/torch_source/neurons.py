@@ -152,6 +152,17 @@ def threshold(field: str, semantics: Semantics, classes: Classes) -> str:
     return f"just_below(self.{field})"
 
 
+def in_time(op: Neuron, semantics: Semantics) -> Semantics:
+    """The semantics with the reset of a population as prompt as it can be said.
+
+    A reset to a value that comes in the next step, but before the membrane leaks and takes its input, does what it
+    would have done behind the spike: nobody reads the membrane between. With a current it comes behind both.
+    """
+    if semantics.reset == "delayed-value" and not current_based(op):
+        return semantics.with_(reset="value")
+    return semantics
+
+
 def resets_to_zero(op: Neuron, semantics: Semantics) -> bool:
     """Whether a spike sets the membrane to 0, now or in the next step."""
     return semantics.reset.endswith("value") and not np.any(getattr(op, "v_reset", 0.0))
@@ -171,10 +182,9 @@ def describe(op: Neuron, semantics: Semantics) -> list[str]:
         if semantics.reset == "held-subtract":
             late = ", twice from a membrane that the last step left above it"
         then = f"a spike where v {semantics.comparison} v_threshold, then {reset}{late}."
-    if current_based(op):
+    first = [f"{EQUATIONS[op.kind]}; {then}"]
+    if current_based(op) or len(first[0]) > WIDTH - 8:
         first = [f"{EQUATIONS[op.kind]}.", f"{then[0].upper()}{then[1:]}"]
-    else:
-        first = [f"{EQUATIONS[op.kind]}; {then}"]
     if isinstance(op, I) or not op.time_constants:
         rule = "A step adds r DT times its input." if semantics.gain == "ode" else "A step adds r times its input."
     else:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from snnir.backends.torch_source.neurons import in_time
 from snnir.errors import Violation
-from snnir.ops import KINDS
+from snnir.ops import KINDS, Neuron, SpikingNeuron
 from snnir.rules import known_time_step, steady_cycles, whole_delays
 from snnir.semantics import Semantics
 from snnir.target import Rule, Target
@@ -29,12 +30,18 @@ def float_decay(graph: Graph) -> Iterator[Violation]:
 
 
 def prompt_reset(graph: Graph) -> Iterator[Violation]:
-    """A reset takes effect in the step of its spike."""
-    if graph.semantics.reset not in ("value", "subtract"):
-        late = ", one step after the spike" if graph.semantics.reset.startswith("delayed") else ""
-        what = f"the network means reset {graph.semantics.reset!r}{late}"
-        hint = "train with reset_delay=False" if late else "train with reset_mechanism='zero', or choose snntorch"
-        yield Violation("torch-reset", what, expected="'value' or 'subtract'", hint=hint)
+    """A reset takes effect in the step of its spike; one to a value may in the next, where no current is lost by it."""
+    reset = graph.semantics.reset
+    neurons = [op for op in graph.ops.values() if isinstance(op, Neuron) and isinstance(op, SpikingNeuron)]
+    if any(in_time(op, graph.semantics).reset not in ("value", "subtract") for op in neurons):
+        late = ", one step after the spike" if reset.startswith("delayed") else ""
+        train = "reset_delay=False" if reset == "delayed-value" else "reset_mechanism='zero', reset_delay=False"
+        yield Violation(
+            "torch-reset",
+            f"the network means reset {reset!r}{late}",
+            expected="'value' or 'subtract'",
+            hint=f"choose torch, norse or snntorch, or train with {train}",
+        )
 
 
 def float_numbers(graph: Graph) -> Iterator[Violation]:
@@ -68,10 +75,10 @@ def has_input(graph: Graph) -> Iterator[Violation]:
         yield Violation("torch-input", "has no input, so nothing says how many steps to run", expected="an Input")
 
 
-def family_target(name: str, title: str, package: str, extra: str, reset: Rule = prompt_reset) -> Target:
+def family_target(name: str, title: str, package: str, extra: str, reset: Rule | None = prompt_reset) -> Target:
     """A target of the family: all ops; decay, gain, comparison, reset and start as the network means them.
 
-    `reset` is the rule of which resets it can do.
+    `reset` is the rule of which resets it can do; None for all.
     """
     return Target(
         name=name,
@@ -81,7 +88,7 @@ def family_target(name: str, title: str, package: str, extra: str, reset: Rule =
         adapts=ADAPTS,
         rules=(
             float_decay,
-            reset,
+            *([] if reset is None else [reset]),
             float_numbers,
             float32_range,
             known_time_step,

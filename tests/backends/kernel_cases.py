@@ -44,8 +44,25 @@ NEURONS: dict[str, Neuron] = {
     "cuba lif, per neuron": Neuron(
         decay=uniform(0.5, 0.9, *SAMPLE), threshold=0.6, decay_syn=uniform(0.3, 0.9, *SAMPLE), v_drop=0.6
     ),
+    "lif, late": Neuron(decay=0.8, gain=0.7, threshold=0.9, v_drop=0.9, drive=0.05, late=True),
+    "cuba lif, late, per neuron": Neuron(
+        decay=uniform(0.5, 0.9, *SAMPLE),
+        gain=0.6,
+        threshold=uniform(0.4, 0.8, *SAMPLE),
+        v_drop=uniform(0.4, 0.8, *SAMPLE),
+        decay_syn=0.7,
+        inclusive=True,
+        late=True,
+    ),
     "li": Neuron(decay=0.9, gain=0.1, drive=0.3),
     "cuba li": Neuron(decay=uniform(0.5, 0.9, C, 1, 1), gain=0.5, decay_syn=0.8, gain_syn=uniform(0.2, 0.9, C, 1, 1)),
+}
+BY_STEP: dict[str, Neuron] = {  # resets that the loops over blocks do not have
+    "lif, held": Neuron(decay=0.9, gain=1.4, threshold=0.5, v_drop=0.5, drive=-0.1, late=True, held=True),
+    "lif, late to a value": Neuron(decay=0.8, gain=0.7, threshold=0.6, v_reset=0.2, late=True, inclusive=True),
+    "cuba lif, late to a value": Neuron(
+        decay=0.9, threshold=uniform(0.4, 1.0, C, 1, 1), v_reset=uniform(-0.5, 0.2, C, 1, 1), decay_syn=0.7, late=True
+    ),
 }
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),

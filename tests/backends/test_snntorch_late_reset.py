@@ -1,4 +1,4 @@
-"""snnTorch's own reset, one step after the spike: interpreter, emitted code and real snnTorch layers agree."""
+"""snnTorch's own resets, one step after the spike: interpreter, emitted code and real snnTorch layers agree."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from snnir.errors import CompileError
 from snnir.graph import Graph, chain
 from snnir.registry import backend
 from snnir.semantics import Semantics
-from tests.backends.family import built, same_everywhere
+from tests.backends.family import FAMILY, built, same_everywhere
 from tests.strategies import make_graph, nir_graphs
 
 pytestmark = pytest.mark.oracle
 
+ALL = ("torch", "norse", "snntorch")  # targets that have these resets
 LATE = {"zero": "delayed-value", "subtract": "delayed-subtract"}
+RESETS = (*LATE.values(), "held-subtract")
 THRESHOLD = 0.5
 ATAN = {"surrogate": "atan", "surrogate_param": 2.0}
 
@@ -58,17 +60,20 @@ def loop(net: Any, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(out).to(x.dtype)
 
 
+@pytest.mark.parametrize("target", ALL)
 @pytest.mark.parametrize("layer", ["Leaky", "Synaptic"])
 @pytest.mark.parametrize("mechanism", LATE)
-def test_interpreter_and_emitted_layer_do_what_snntorch_does(layer: str, mechanism: str) -> None:
+def test_interpreter_and_emitted_layer_do_what_snntorch_does(layer: str, mechanism: str, target: str) -> None:
     graph, net = pair(layer, mechanism)
+    graph = replace(graph, ops={n: _detached(op) for n, op in graph.ops.items()})  # as snnTorch's own reset is
     theirs, ours = (torch.from_numpy(drive()).requires_grad_() for _ in range(2))
     expected = loop(net, theirs)
     np.testing.assert_array_equal(snnir.interpret(graph, drive()), expected.detach().numpy())
     assert 200 < float(expected.detach().sum()) < 700
 
-    artifact = built(graph, "snntorch")
-    assert list(artifact.report["framework layers"].values()) == [f"snn.{layer}"]
+    artifact = built(graph, target)
+    if target == "snntorch":
+        assert list(artifact.report["framework layers"].values()) == [f"snn.{layer}"]
     got = artifact.module(torch.float64)(ours)
     assert torch.equal(got, expected)
     weight = torch.from_numpy(np.random.default_rng(1).normal(size=got.shape))
@@ -81,6 +86,10 @@ def test_interpreter_and_emitted_layer_do_what_snntorch_does(layer: str, mechani
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-6 * scale)
 
 
+def _detached(op: ops.Op) -> ops.Op:
+    return op.with_(metadata={**op.metadata, "detach_reset": True}) if op.spiking else op
+
+
 def test_late_and_prompt_resets_differ() -> None:
     """To 0, a late reset of snn.Leaky gives the prompt one's spikes; of snn.Synaptic, and by subtraction, others."""
     for layer, mechanism, same in (("Leaky", "zero", True), ("Synaptic", "zero", False), ("Leaky", "subtract", False)):
@@ -90,8 +99,9 @@ def test_late_and_prompt_resets_differ() -> None:
         assert np.array_equal(snnir.interpret(graph, drive()), snnir.interpret(prompt, drive())) is same
 
 
+@pytest.mark.parametrize("target", ALL)
 @pytest.mark.parametrize("detach", [True, False])
-def test_gradients_through_a_late_reset_to_zero_are_those_of_the_prompt_one(detach: bool) -> None:
+def test_gradients_through_a_late_reset_to_zero_are_those_of_the_prompt_one(detach: bool, target: str) -> None:
     graph, _ = pair("Leaky", "zero")
     op = graph["lif"].with_(metadata={**ATAN, "detach_reset": detach})
     graph = replace(graph, ops={**graph.ops, "lif": op})
@@ -99,7 +109,7 @@ def test_gradients_through_a_late_reset_to_zero_are_those_of_the_prompt_one(deta
     for reset in ("delayed-value", "value"):
         meant = replace(graph, semantics=graph.semantics.with_(reset=reset))
         x = torch.from_numpy(drive()).requires_grad_()
-        (built(meant, "snntorch").module(torch.float64)(x) * torch.linspace(0, 1, 5)).sum().backward()
+        (built(meant, target).module(torch.float64)(x) * torch.linspace(0, 1, 5)).sum().backward()
         assert x.grad is not None
         found.append(x.grad)
     scale = float(found[1].abs().max())  # what passes through spikes is float32 in snnTorch
@@ -107,8 +117,9 @@ def test_gradients_through_a_late_reset_to_zero_are_those_of_the_prompt_one(deta
 
 
 @pytest.mark.parametrize("kind", ["conv2d-flatten", "recurrence-affine", "recurrence-cubalif", "cubalif", "if"])
-@pytest.mark.parametrize("reset", LATE.values())
-def test_whole_networks_and_cycles(kind: str, reset: str) -> None:
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("target", ALL)
+def test_whole_networks_and_cycles(kind: str, reset: str, target: str) -> None:
     graph = make_graph(4, kind)
     zero = {
         n: op.with_(v_reset=op.v_reset * 0) if isinstance(op, ops.SpikingNeuron) else op for n, op in graph.ops.items()
@@ -116,36 +127,41 @@ def test_whole_networks_and_cycles(kind: str, reset: str) -> None:
     zero = {n: op.with_(v_leak=op.v_leak * 0) if isinstance(op, ops.CubaLIF) else op for n, op in zero.items()}
     for comparison in (">", ">="):
         semantics = graph.semantics.with_(reset=reset, comparison=comparison)
-        assert same_everywhere(replace(graph, ops=zero, semantics=semantics), "snntorch", steps=30, batch=3) > 20
+        assert same_everywhere(replace(graph, ops=zero, semantics=semantics), target, steps=30, batch=3) > 20
 
 
+@pytest.mark.parametrize("target", FAMILY)
 @settings(max_examples=60)
 @given(
     graph=nir_graphs(several_io=True),
     decay=st.sampled_from(["euler", "exponential"]),
     gain=st.sampled_from(["ode", "unit"]),
     comparison=st.sampled_from([">", ">="]),
-    reset=st.sampled_from(list(LATE.values())),
-    detach=st.booleans(),
+    reset=st.sampled_from(RESETS),
+    detach=st.sampled_from([None, True, False]),
+    surrogate=st.sampled_from([None, "triangle", "atan"]),
 )
-def test_random_graphs(graph: Graph, detach: bool, **semantics: Any) -> None:
-    """Either refused, with what is unlike snnTorch named, or exactly as the interpreter does it."""
-    made = {n: op.with_(metadata={"detach_reset": detach}) if op.spiking else op for n, op in graph.ops.items()}
+def test_random_graphs(target: str, graph: Graph, detach: bool | None, surrogate: str | None, **semantics: Any) -> None:
+    """Either refused, with what is unlike the framework named, or exactly as the interpreter does it."""
+    metadata = {k: v for k, v in (("detach_reset", detach), ("surrogate", surrogate)) if v is not None}
+    made = {n: op.with_(metadata=metadata) if op.spiking else op for n, op in graph.ops.items()}
     meant = replace(graph, ops=made, semantics=graph.semantics.with_(**semantics))
-    violations = backend("snntorch").target.check(meant)
-    assert {v.rule for v in violations} <= {"snntorch-reset"}
+    violations = backend(target).target.check(meant)
+    assert {v.rule for v in violations} <= {"snntorch": {"snntorch-reset"}}.get(target, {"torch-reset"})
+    assert not (violations and target in ("torch", "norse"))
     if not violations:
-        same_everywhere(meant, "snntorch")
+        same_everywhere(meant, target)
 
 
-def test_a_membrane_exactly_at_threshold() -> None:
+@pytest.mark.parametrize("target", ALL)
+def test_a_membrane_exactly_at_threshold(target: str) -> None:
     lif = ops.LIF(tau=np.float64(2e-3), r=2.0, v_threshold=np.float64(1.0))  # v = v / 2 + x
     x = np.tile(np.array([1.0, 0.5, 1.5]), (12, 1, 1))
     first = {">": [0, 0, 1], ">=": [1, 0, 1]}
     for comparison in (">", ">="):
         semantics = Semantics(dt=1e-3, reset="delayed-subtract", comparison=comparison)  # type: ignore[arg-type]
         graph = chain(ops.Input(shape=(3,)), lif, ops.Output(), semantics=semantics)
-        y, _ = built(graph, "snntorch").run({"input": x}, ())
+        y, _ = built(graph, target).run({"input": x}, ())
         np.testing.assert_array_equal(y["output"], snnir.interpret(graph, x))
         np.testing.assert_array_equal(y["output"][0, 0], first[comparison])
 

@@ -109,6 +109,13 @@ def test_the_source_is_clean(target: str, tmp_path: Path) -> None:
         text = built(graph, target).source.text
         (tmp_path / f"{kind.replace('-', '_')}.py").write_text(text)
         assert "import snnir" not in text
+    for kind in ("affine-lif", "cubalif", "if", "recurrence-affine"):
+        for reset in ("subtract", "delayed-value", "delayed-subtract", "held-subtract"):
+            graph = make_graph(0, kind, "r1")
+            graph = replace(graph, semantics=graph.semantics.with_(reset=reset))
+            if not backend(target).target.check(graph):
+                text = built(graph, target).source.text
+                (tmp_path / f"{kind}_{reset}.py".replace("-", "_")).write_text(text)
     rules = ["--isolated", "--select", "E,F,I,B", "--ignore", "E741", "--line-length", "120"]
     ruff = Path(sys.executable).with_name("ruff")
     done = subprocess.run([ruff, "check", *rules, tmp_path], capture_output=True, text=True, check=False)
@@ -220,8 +227,8 @@ def test_what_the_family_cannot_do_is_refused(target: str) -> None:
         "membrane_floor": -1.0,
         "number_format": "xylo-int16",
     }
-    if target == "snntorch":
-        del refused["reset"]  # its own
+    if target in ("torch", "norse", "snntorch"):
+        del refused["reset"]
     if target in ("rockpool", "sinabs"):
         del refused["spikes_per_step"]  # its own
     if target == "sinabs":
@@ -275,7 +282,7 @@ def test_files_need_no_framework_but_running_does(target: str, monkeypatch: pyte
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.setattr("snnir.backends.torch_source.backend.import_module", lambda name: refuse(name))
-    assert {"model.py", "weights.safetensors", "run.py"} == set(artifact.files())
+    assert {"model.py", "weights.safetensors", "run.py", "npz_files.py"} == set(artifact.files())
     with pytest.raises(MissingPackageError, match=rf"pip install 'snnir\[{missing}\]'"):
         artifact.module()
     with pytest.raises(MissingPackageError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnir.backends.torch.kernels import Neuron, State, Surrogate, run
-from tests.backends.kernel_cases import LAYOUTS, NEURONS, SAMPLE, B, currents, every_neuron, uniform
+from tests.backends.kernel_cases import BY_STEP, LAYOUTS, NEURONS, SAMPLE, B, currents, every_neuron, uniform
 
 
 class Step(torch.autograd.Function):
@@ -31,12 +31,14 @@ class Step(torch.autograd.Function):
 
 
 def autograd_loop(x: Tensor, n: Neuron, v: Any, i: Any) -> tuple[Tensor, Tensor, Tensor]:
-    outputs = []
+    outputs, last = [], torch.zeros_like(x[0])
     for current in x:
         if n.decay_syn is not None:
             i = n.decay_syn * i + n.gain_syn * current
             current = i
         v = n.decay * v + n.gain * current + n.drive
+        if n.late:
+            v = v * (1 - last) + n.v_reset * last if n.v_drop is None else v - last * n.v_drop
         if n.threshold is None:
             outputs.append(v)
             continue
@@ -44,7 +46,13 @@ def autograd_loop(x: Tensor, n: Neuron, v: Any, i: Any) -> tuple[Tensor, Tensor,
         s = Step.apply(v - n.threshold, fired, n.surrogate)
         outputs.append(s)
         r = s.detach() if n.detach_reset else s
-        v = v * (1 - r) + n.v_reset * r if n.v_drop is None else v - r * n.v_drop
+        if n.held:
+            v = v - (r - last) * n.v_drop
+            s = Step.apply(v - n.threshold, v >= n.threshold if n.inclusive else v > n.threshold, n.surrogate)
+            r = s.detach() if n.detach_reset else s
+        last = r
+        if not n.late:
+            v = v * (1 - r) + n.v_reset * r if n.v_drop is None else v - r * n.v_drop
     return torch.stack(outputs), v, i
 
 
@@ -102,6 +110,14 @@ def test_gradients_in_place(engine: str, kind: str) -> None:
 def test_gradients_of_every_surrogate_through_the_reset(engine: str, kind: str, surrogate: Surrogate) -> None:
     neuron = NEURONS[kind]._replace(surrogate=surrogate, detach_reset=False)
     assert_same_gradients(neuron, our_loop, ["contiguous", "channels last"])
+
+
+@pytest.mark.parametrize("detach", [True, False], ids=["detached", "through the reset"])
+@pytest.mark.parametrize("kind", [*BY_STEP, "lif, late", "cuba lif, late, per neuron"])
+def test_gradients_of_late_resets(kind: str, detach: bool) -> None:
+    neuron = {**BY_STEP, **NEURONS}[kind]._replace(detach_reset=detach)
+    assert_same_gradients(neuron, our_loop, ["contiguous", "channels last"])
+    assert_same_gradients(neuron, our_loop_in_place, ["contiguous"])
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES[1:], ids=lambda s: s.kind)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snnir.backends.torch import kernels
 from snnir.backends.torch.kernels import Neuron, State, Surrogate, run, step
-from tests.backends.kernel_cases import LAYOUTS, NEURONS, SAMPLE, B, C, T, currents, uniform
+from tests.backends.kernel_cases import BY_STEP, LAYOUTS, NEURONS, SAMPLE, B, C, T, currents, uniform
 
 
 def cast(neuron: Neuron, dtype: torch.dtype) -> Neuron:
@@ -27,17 +27,25 @@ def numpy_loop(x: Tensor, n: Neuron, v: Any = 0.0, i: Any = 0.0) -> tuple[np.nda
         np.asarray(p, dtype=x.numpy().dtype) if p is not None else None for p in n[:8]
     )
     outputs, v, i = [], np.full(x.shape[1:], v, x.numpy().dtype), np.full(x.shape[1:], i, x.numpy().dtype)
+    last = np.zeros(x.shape[1:], bool)
     for current in x.numpy():
         if decay_syn is not None:
             i = decay_syn * i + gain_syn * current
             current = i
         v = decay * v + gain * current + drive
+        if n.late:
+            v = np.where(last, v_reset if v_drop is None else v - v_drop, v)
         if threshold is None:
             outputs.append(v)
             continue
         s = v >= threshold if n.inclusive else v > threshold
         outputs.append(s.astype(v.dtype))
-        v = np.where(s, v_reset, v) if v_drop is None else np.where(s, v - v_drop, v)
+        if n.held:
+            v = v - (s.astype(v.dtype) - last) * v_drop
+            s = v >= threshold if n.inclusive else v > threshold
+        last = s
+        if not n.late:
+            v = np.where(s, v_reset, v) if v_drop is None else np.where(s, v - v_drop, v)
     return np.stack(outputs), v, i
 
 
@@ -71,6 +79,22 @@ def test_shapes_around_the_block_of_the_compiled_loop(engine: str, shape: tuple[
         assert output.shape == x.shape
         np.testing.assert_array_equal(output, expected)
         np.testing.assert_array_equal(state.v, v)
+
+
+@pytest.mark.parametrize("kind", BY_STEP)
+def test_late_resets_that_run_by_step(kind: str) -> None:
+    for dtype in (torch.float64, torch.float32):
+        neuron, x = cast(BY_STEP[kind], dtype), currents().to(dtype)
+        expected, v, i = numpy_loop(x, neuron)
+        output, state = run(x, neuron)
+        np.testing.assert_array_equal(output, expected)
+        np.testing.assert_array_equal(state.v, v)
+        assert neuron.decay_syn is None or np.array_equal(np.asarray(state.i), i)
+        first, state = run(x[:3], neuron)
+        assert torch.equal(torch.cat([first, run(x[3:], neuron, state)[0]]), output)
+        prompt = numpy_loop(x, neuron._replace(late=False, held=False))[0]
+        assert not np.array_equal(prompt, expected)
+        assert 0.02 < expected.mean() < 0.9
 
 
 def test_comparison_at_the_threshold_itself(engine: str) -> None:
