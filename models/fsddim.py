@@ -294,6 +294,43 @@ class SmallUNet(SpikingUNet):
         return self.conv_out(torch.cat([x, *skips], dim=2))
 
 
+def _faults(config: Config, paper: bool) -> list[str]:
+    """What is wrong with a size, all of it."""
+    found = []
+    for name, least in (("levels", 1), ("steps", 1), ("blocks", 1), ("fold", 1), ("middle", 0)):
+        value = getattr(config, name)
+        if not _whole(value):
+            found.append(f"{name} is {value!r}, expected a whole number")
+        elif value < least:
+            found.append(f"{name} is {value}, expected at least {least}")
+    for name, length in (("image", 3), ("widths", 0), ("time", 2)):
+        value = getattr(config, name)
+        several = isinstance(value, (tuple, list)) and len(value) == (length or len(value))
+        if not several or not value or not all(_whole(n) and n >= 1 for n in value):
+            found.append(f"{name} is {value!r}, expected {length or 'several'} whole numbers, at least 1 each")
+    if config.reset not in ("value", "subtract"):
+        found.append(f"reset is {config.reset!r}, expected 'value' or 'subtract'")
+    if not isinstance(config.stem_skip, bool):
+        found.append(f"stem_skip is {config.stem_skip!r}, expected true or false")
+    if found:
+        return found
+    halvings = len(config.widths) - 1
+    if not paper:
+        if len(config.widths) != 2:
+            found.append(f"widths are {list(config.widths)}, expected two: this preset has two resolutions")
+        if config.blocks != 1:
+            found.append(f"blocks is {config.blocks}, expected 1: only preset paper has more per level")
+    divisor = config.fold * 2**halvings
+    if any(side % divisor for side in config.image[1:]):
+        sides = "x".join(map(str, config.image[1:]))
+        found.append(f"image is {sides}, expected sides that {divisor} divides (fold, and a half per further level)")
+    return found
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def build(
     preset: str = "small", weights: str | None = "default", seed: int = 0, **options: Any
 ) -> SpikingUNet | NanoNet:
@@ -326,9 +363,8 @@ def build(
     if unknown:
         raise UsageError(f"no option {', '.join(unknown)}{there_are(unknown, known)}")
     config = replace(PRESETS[preset], **options)
-    few = [name for name in ("levels", "steps", "blocks", "fold") if getattr(config, name) < 1]
-    if few:
-        raise UsageError("; ".join(f"{name} is {getattr(config, name)}, expected at least 1" for name in few))
+    if faults := _faults(config, paper=preset == "paper"):
+        raise UsageError("; ".join(faults))
     torch.manual_seed(seed)
     model = PaperUNet(config) if preset == "paper" else SmallUNet(config)
     if file is not None:

@@ -126,12 +126,15 @@ def build(weights: Path | None = None, seed: int = 0, **options: Any) -> NanoNet
         options: fields of `NanoConfig` to change.
 
     Raises:
-        UsageError: an option that does not exist.
+        UsageError: an option that does not exist, or less than one of something.
         CompileError: a file that is not there, or is of another network.
     """
     there = NanoConfig.__dataclass_fields__
     if unknown := set(options) - set(there):
         raise UsageError(f"no option {', '.join(sorted(unknown))}; preset nano has {', '.join(there)}")
+    few = [f"{name} is {value!r}" for name, value in options.items() if not isinstance(value, int) or value < 1]
+    if few:
+        raise UsageError(f"{'; '.join(few)}: expected a whole number, at least 1")
     config = replace(NanoConfig(), **options)
     torch.manual_seed(seed)
     if weights is None:

@@ -100,6 +100,7 @@ def sample_command(
       snnir sample model.py --weights run/weights.safetensors -n 64 -o grid.png
       snnir sample model.py --label 7 --target lava -n 16 -o images.npz
     """
+    import os
     import time
 
     from snnir.cli.show import print_json
@@ -110,9 +111,16 @@ def sample_command(
         raise click.BadParameter(f"{output}: expected .png or .npz", param_hint="-o")
     if Path(output).exists() and not force:
         raise fail("output-exists", "exists already", where=output, hint="choose another name, or --force")
+    if Path(output).is_dir():
+        raise fail("output-unwritable", "is a folder", where=output, expected="a file")
     if not Path(output).parent.is_dir():  # said before an hour of drawing, not after it
         raise fail("output-unwritable", f"there is no folder {Path(output).parent}", where=output, hint="make it first")
+    if not os.access(Path(output).parent, os.W_OK):
+        raise fail("output-unwritable", f"may not write in {Path(output).parent}", where=output)
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
+    channels = next(iter(graph.metadata.get("diffusion", {}).get("image", [1])))
+    if suffix == ".png" and channels not in (1, 3):
+        raise click.BadParameter(f"images of {channels} channels are no picture: expected .npz", param_hint="-o")
     begun = time.perf_counter()
     by_host = "host" in graph.metadata.get("diffusion", {})
     with progress(f"drawing {count} images"):

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Part of the images whose label is left out, for guidance; of networks that take labels.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of batches, times and noise.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of batches, times and noise.")
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
 @weights_option
 @source_option
@@ -122,6 +122,7 @@ def train_command(
     from snnir.diffusion.processes import Processes
     from snnir.diffusion.spec import check_inputs, spec_of
     from snnir.diffusion.train import TrainConfig, train
+    from snnir.errors import fail
     from snnir.learning import check_trainable
 
     torch.set_num_threads(1)
@@ -141,6 +142,14 @@ def train_command(
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
     check_surrogates(graph)
     check_trainable(graph.ops)
+    if "host" in graph.metadata.get("diffusion", {}):
+        raise fail(
+            "diffusion-by-host",
+            "takes and gives events that a host encodes and decodes between its calls",
+            where=source,
+            expected="a network whose input and output are currents",
+            hint="train it with its host (models/fsddim.py --preset nano: python -m snnir.models.train_nano)",
+        )
     spec = spec_of(graph)
     with progress(f"reading {data}"):
         channels, *size = spec.image if Path(data).is_dir() else (None,)
@@ -149,6 +158,8 @@ def train_command(
     check_labels(found.train_labels, len(found.train), spec.classes)
     check_inputs(graph, spec)
     module = compile_graph(graph, target).module()
+    if team.rank == 0:
+        checkpoint.clear(folder)
     seen = checkpoint.steps_seen(folder) if resume else 0
     with _reporting(folder, seen, config, team.rank == 0) as report:
         state = train(
@@ -162,6 +173,7 @@ def train_command(
             report=report,
             processes=team,
             labels=found.train_labels,
+            network=checkpoint.fingerprint(graph),
         )
     trained = graph.with_weights(state)
     path = folder / "weights.safetensors"

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from torch import Tensor
 from snnir.diffusion.weight_files import note
 from snnir.errors import CompileError, Violation, fail
 from snnir.graph import Graph
-from snnir.ops import Array, Neuron
+from snnir.learning import learned
+from snnir.ops import Array, BatchNorm, Neuron
+from snnir.store import digest
 
 NAME = "checkpoint.safetensors"
 _FORMAT = "snnir-checkpoint-1"
+_SAME = "resume with the same"
+_WHAT = {"data": "the digest of the training images", "network": "the digest of the network but its weights"}
 
 
 def write(folder: Path, step: int, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -46,11 +51,28 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
 
 
+def clear(folder: Path) -> None:
+    """Removes what a kill while a checkpoint was being written left beside it."""
+    for path in folder.glob(f".{NAME}.*"):
+        path.unlink(missing_ok=True)
+
+
+def fingerprint(graph: Graph) -> str:
+    """What a network is apart from what training moves: networks with weights of the same shapes may still differ."""
+    ops = {}
+    for name, op in graph.ops.items():
+        moved = {*learned(op), *(("mean", "var") if isinstance(op, BatchNorm) else ())}
+        there = {field: getattr(op, field) for field in sorted(moved) if getattr(op, field) is not None}
+        blank = {field: np.ones_like(value) for field, value in there.items()}
+        ops[name] = op.with_(loc=None, **blank)
+    return digest(replace(graph, ops=ops))[:12]
+
+
 def read(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]:
     """The steps a checkpoint has seen, and its tensors.
 
     Args:
-        config: of the run that goes on; the checkpoint's must be the same.
+        config: of the run that goes on; the checkpoint's must be the same, as far as it says.
         state: the module's state dict, for its names and shapes.
 
     Raises:
@@ -76,12 +98,10 @@ def read(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -
 
 
 def _other_run(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Violation]:
+    apart = [(key, there[key], value) for key, value in here.items() if there.get(key, value) != value]
     return [
-        Violation(
-            "other-run", f"{key} is {there.get(key)} there and {value} here", str(path), hint="resume with the same"
-        )
-        for key, value in here.items()
-        if there.get(key) != value
+        Violation("other-run", f"{_WHAT.get(key, key)} is {a} there and {b} here", str(path), hint=_SAME)
+        for key, a, b in apart
     ]
 
 

@@ -30,9 +30,9 @@ def load_folder(folder: Path, size: tuple[int, int] | None, channels: int | None
 
     Subfolders `train` and `test` (or `valid`) are the split where both exist; otherwise every tenth image in the order
     of the paths is held out. Subfolders are walked; files that are not PNG or JPEG are passed over.
-    Rule for the size: the largest centred crop of the wanted aspect ratio (in whole pixels), then PIL's bilinear resize
-    (antialiased when shrinking). Without a size, all images must have the same. RGB unless all are grey; transparency
-    is dropped.
+    Pictures are turned as their EXIF orientation says. Rule for the size: the largest centred crop of the wanted aspect
+    ratio (in whole pixels), then PIL's bilinear resize (antialiased when shrinking). Without a size, all images must
+    have the same. RGB unless all are grey; transparency is dropped.
     Classes are the subfolders (of `train` and `test` where these are the split) in the order of their names; there are
     none unless every image lies in one, and there are at least two.
 
@@ -106,15 +106,16 @@ def _decoded(paths: list[Path], size: tuple[int, int] | None, channels: int | No
     for path in paths:
         try:
             with pil.open(path) as picture:
+                picture = _upright(picture)
                 grey = channels == 1 or (channels is None and picture.mode in ("1", "L", "LA"))
                 if picture.mode[0] in "IF":
                     raise ValueError("has more than 8 bits a channel")
                 plain = picture.convert("L" if grey else "RGB")
             pixels = np.asarray(plain if size is None else _fit(plain, size))
             found.append(pixels[None] if grey else np.moveaxis(pixels, -1, 0))
-        except (OSError, SyntaxError, ValueError) as error:
-            hint = "remove it or save it again"
-            broken.append(Violation("image-unreadable", str(error), str(path), expected="PNG or JPEG", hint=hint))
+        except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
+            hint, wanted = "remove it or save it again", "PNG or JPEG of 8 bits a channel"
+            broken.append(Violation("image-unreadable", str(error), str(path), expected=wanted, hint=hint))
     if broken:
         raise CompileError(broken[:SHOWN], title=f"{len(broken)} of {len(paths)} images cannot be read")
     sizes = {p.shape[1:]: path for p, path in zip(found, paths, strict=True)}
@@ -126,6 +127,13 @@ def _decoded(paths: list[Path], size: tuple[int, int] | None, channels: int | No
             title="images of unequal sizes",
         )
     return found
+
+
+def _upright(picture: Any) -> Any:
+    """As a viewer shows it: cameras write what they saw, and beside it how it is to be turned."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture)
 
 
 def _fit(picture: Any, size: tuple[int, int]) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import astuple, fields
 from pathlib import Path
 
+from snnir.diffusion.checkpoint import replace_file
 from snnir.diffusion.train import Progress
 
 NAME = "log.csv"
@@ -23,21 +25,31 @@ class Log:
     def __init__(self, folder: Path, seen: int = 0) -> None:
         self.path = folder / NAME
         kept = [row for row in self.rows() if int(row["step"]) <= seen] if self.path.exists() else []
-        folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(kept)
+        replace_file(self.path, text.getvalue().encode())
 
     def rows(self) -> list[dict[str, str]]:
-        """The lines so far; one that a kill cut off is left out."""
-        with self.path.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values() and row["seconds"] != ""]
+        """The lines so far; one that a kill cut off is left out, and all of a file that is no such log."""
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                return []
+            return [row for row in reader if row.keys() == set(COLUMNS) and _whole(row)]
 
     def add(self, progress: Progress) -> None:
         """One more line."""
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(astuple(progress))
+
+
+def _whole(row: dict[str, str]) -> bool:
+    try:
+        return int(row["step"]) > 0 and len([float(value) for value in row.values()]) == len(COLUMNS)
+    except (TypeError, ValueError):  # a field that is not there is None
+        return False
 
 
 def plot(log: Path, picture: Path) -> bool:

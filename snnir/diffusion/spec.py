@@ -58,6 +58,19 @@ class DiffusionSpec:
             ("features", self.features, ("alternating", "halves")),
         )
         faults = [f"{name} is {value!r}, expected {' or '.join(ok)}" for name, value, ok in known if value not in ok]
+        if len(self.image) != 3 or min(self.image) < 1:
+            faults.append(f"image is {list(self.image)}, expected channels, height and width, at least 1 each")
+        elif self.fold < 1 or any(side % self.fold for side in self.image[1:]):
+            sides = "x".join(map(str, self.image[1:]))
+            faults.append(f"fold is {self.fold}, expected a number that divides both sides of {sides} pixels")
+        least = 4 if self.features == "alternating" else 2  # sines and cosines, and a shortest and a longest period
+        if self.time_size % 2 or self.time_size < least:
+            faults.append(f"time_size is {self.time_size}, expected an even number, at least {least}")
+        faults += [
+            f"{name} is {value}, expected at least 1"
+            for name, value in (("steps", self.steps), ("timesteps", self.timesteps))
+            if value < 1
+        ]
         if self.classes < 0:
             faults.append(f"classes is {self.classes}, expected 0 (no labels) or more")
         if faults:

@@ -6,11 +6,13 @@ ends as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +30,7 @@ from snnir.diffusion.spec import DiffusionSpec, fold_pixels
 from snnir.errors import SnnirError, UsageError
 from snnir.ops import Array
 
+HIGHEST_RATE = 1000  # far above what trains anything; far below what float32 overflows at
 WORTH_COMPILING = 5000  # images; compiling takes several seconds
 
 
@@ -67,14 +70,15 @@ class TrainConfig:
             for name, value, ok, want in (
                 ("images", self.images, self.images >= 1, "at least 1"),
                 ("batch", self.batch, self.batch >= 1, "at least 1"),
-                ("rate", self.rate, self.rate > 0 and math.isfinite(self.rate), "a finite number above 0"),
+                ("rate", self.rate, 0 < self.rate <= HIGHEST_RATE, f"above 0, at most {HIGHEST_RATE}"),
                 ("warmup", self.warmup, self.warmup >= 0, "at least 0"),
                 ("floor", self.floor, 0 <= self.floor <= 1, "0 to 1"),
                 ("clip", self.clip, self.clip > 0, "above 0"),
                 ("ema", self.ema, 0 <= self.ema < 1, "at least 0 and below 1"),
                 ("weighting", self.weighting, self.weighting in ("uniform", "snr"), "'uniform' or 'snr'"),
-                ("consistency", self.consistency, self.consistency >= 0, "at least 0"),
+                ("consistency", self.consistency, 0 <= self.consistency < math.inf, "a finite number, at least 0"),
                 ("label_dropout", self.label_dropout, 0 <= self.label_dropout <= 1, "0 to 1"),
+                ("seed", self.seed, self.seed >= 0, "at least 0"),
             )
             if not ok
         ]
@@ -110,7 +114,7 @@ class Progress:
 
 
 class DivergedError(SnnirError):
-    """The loss is no longer a finite number."""
+    """The loss or its gradient is no longer a finite number."""
 
 
 def train(
@@ -125,6 +129,7 @@ def train(
     report: Callable[[Progress], None] | None = None,
     processes: Processes | None = None,
     labels: Array | None = None,
+    network: str = "",
 ) -> dict[str, Array]:
     """Trains `module` in place.
 
@@ -141,6 +146,8 @@ def train(
         report: told of progress.
         processes: the other processes that train on the same batches; default what the launcher of this one says.
         labels: (N,) integers, of the images, where the network has labels.
+        network: what tells the network from others with weights of the same shapes (`checkpoint.fingerprint`); a
+            checkpoint of another is refused.
 
     Returns:
         The state dict to use: the moving average where there is one, else the module's own.
@@ -148,8 +155,9 @@ def train(
     Raises:
         UsageError: images of another shape than the network's; a weighting that is not for what it predicts.
         CompileError: labels that are missing or that the network does not have; the checkpoint cannot be read, or is
-            another model's or another run's.
-        DivergedError: the loss is no finite number; the checkpoint of the last report is kept.
+            another model's or another run's, or
+            of other images.
+        DivergedError: the loss or its gradient is no finite number; the checkpoint of the last report is kept.
     """
     if images.ndim != 4 or images.shape[1:] != spec.image:
         raise UsageError(f"images have the shape {list(images.shape[1:])}, but the network's are {list(spec.image)}")
@@ -160,7 +168,7 @@ def train(
     _settle_kernels(module, config.images)
     team = processes or Processes.from_environment()
     module.train()
-    run = _Run(module, spec, images, labels, config, team)
+    run = _Run(module, spec, images, labels, config, team, network)
     first = run.load(folder) if resume and folder is not None else 0
     start = time.perf_counter()
     sums = np.zeros(3)
@@ -173,13 +181,14 @@ def train(
             continue
         image_loss, consistency_loss, variance_loss = (float(v) for v in team.mean(sums / since))
         loss = image_loss + config.consistency * consistency_loss + spec.timesteps / 1000 * variance_loss
-        if folder is not None and team.rank == 0:
-            run.save(folder, done)
+        run.check_finite(done)
         if report is not None and team.rank == 0:
             rate, seconds = config.rate_at(step), time.perf_counter() - start
             seen = done * config.batch
             parts = (image_loss, consistency_loss, rate, seconds, variance_loss)
             report(Progress(done, config.steps, seen, loss, *parts))
+        if folder is not None and team.rank == 0:  # after the report: a run that goes on from here has had it
+            run.save(folder, done)
         sums[:], since = 0, 0
     return run.result()
 
@@ -205,8 +214,11 @@ class _Run:
         labels: Array | None,
         config: TrainConfig,
         team: Processes,
+        network: str,
     ) -> None:
         self.module, self.spec, self.images, self.config, self.team = module, spec, images, config, team
+        self.network = network
+        self.kept = 0  # steps that the last checkpoint has seen
         self.labels = labels if spec.classes else None
         schedule = spec.noise_schedule
         self.variance = VarianceLoss(Posterior.of(schedule)) if spec.variance else None
@@ -237,12 +249,14 @@ class _Run:
             total = total + self.spec.timesteps / 1000 * bound
             found[2] = bound.item()
         if not np.isfinite(found).all():
-            raise DivergedError(f"the loss is {total.item()} at step {step + 1}; the last checkpoint is kept")
+            raise self.diverged(f"the loss is {total.item()}", step + 1)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(step)
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip).item()
+        if not math.isfinite(norm):  # the weights would be, too
+            raise self.diverged(f"the norm of the gradient is {norm}", step + 1)
         self.optimiser.step()
         if self.average:
             mine = [v.detach() for _, v in _floats(self.module)]
@@ -250,6 +264,20 @@ class _Run:
             decay = min(self.config.ema, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(self.average.values()), mine, 1 - decay)
         return found
+
+    def check_finite(self, step: int) -> None:
+        """That the weights after `step` steps are finite numbers, before they are kept.
+
+        Raises:
+            DivergedError: they are not.
+        """
+        if not all(bool(value.isfinite().all()) for _, value in _floats(self.module)):
+            raise self.diverged("weights are no finite numbers", step)
+
+    def diverged(self, what: str, step: int) -> DivergedError:
+        """The error that says so."""
+        kept = f"the checkpoint after step {self.kept} is kept" if self.kept else "no checkpoint was written before"
+        return DivergedError(f"{what} at step {step} of {self.config.steps}; {kept}; try a smaller learning rate")
 
     def batch(self, step: int) -> _Batch:
         """What a step learns from: this process's share."""
@@ -279,10 +307,14 @@ class _Run:
             self.orders[epoch] = np.random.default_rng([self.config.seed, 0, epoch]).permutation(len(self.images))
         return self.orders[epoch]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, object]:
-        """What a checkpoint must have been trained with to be gone on from."""
-        found = asdict(self.config)
+        """What a checkpoint must have been trained with to be gone on from: options, network and images."""
+        content = hashlib.sha256(f"{self.images.dtype}{self.images.shape}".encode())
+        for values in (self.images, self.labels):
+            content.update(b"" if values is None else np.ascontiguousarray(values).data)
+        found = asdict(self.config) | {f"diffusion.{k}": v for k, v in self.spec.to_dict().items()}
+        found |= {"data": content.hexdigest()[:12], **({"network": self.network} if self.network else {})}
         return found if self.spec.classes else {k: v for k, v in found.items() if k != "label_dropout"}
 
     def save(self, folder: Path, step: int) -> None:
@@ -292,6 +324,7 @@ class _Run:
             state = self.optimiser.state[parameter]
             tensors |= {f"adam/{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         checkpoint.write(folder, step, self.settings, tensors)
+        self.kept = step
 
     def load(self, folder: Path) -> int:
         """Takes over the folder's checkpoint; the number of steps it has seen."""
@@ -301,6 +334,7 @@ class _Run:
             self.average[name].copy_(value)
         for name, parameter in self.parameters.items():
             self.optimiser.state[parameter] = checkpoint.part(tensors, f"adam/{name}")
+        self.kept = step
         return step
 
     def result(self) -> dict[str, Array]:

@@ -65,6 +65,31 @@ def test_a_folder_that_is_missing_is_said_before_drawing(tmp_path, capsys, monke
     assert "there is no folder" in " ".join(capsys.readouterr().err.split())
 
 
+def test_where_nothing_can_be_written_is_said_before_drawing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("snnir.cli.sample.load_source", lambda *_: pytest.fail("was loaded first"))
+    (tmp_path / "grid.png").mkdir()
+    assert run(["sample", MODEL, "-o", str(tmp_path / "grid.png"), "--force"]) == 1
+    assert "is a folder" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr("os.access", lambda *_: False)  # to root, every folder is writable
+    assert run(["sample", MODEL, "-o", str(tmp_path / "other.png")]) == 1
+    assert "may not write in" in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_are_no_picture_are_not_drawn_as_one(tmp_path, capsys):
+    options = ("--preset", "digits", "-S", "image=(2,4,4)", "-n", "1", "--steps", "1")
+    assert run(["sample", MODEL, *options, "-o", str(tmp_path / "grid.png")]) == 2
+    assert "images of 2 channels are no picture: expected .npz" in " ".join(capsys.readouterr().err.split())
+    assert drawn(tmp_path, *options).shape == (1, 2, 4, 4)
+
+
+def test_a_network_with_a_host_is_not_trained_without_it(tmp_path, capsys):
+    train = ["train", MODEL, "--preset", "nano", "--data", "digits", "-o", str(tmp_path / "run")]
+    assert run(train) == 1
+    assert "python -m snnir.models.train_nano" in " ".join(capsys.readouterr().err.split())
+    assert run([*train, "--seed", "-1"]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_that_are_no_numbers_are_not_written(tmp_path, capsys):
     """Guidance that overflows: beyond float32 at once in the first call."""
     model, path = str(Path(MODEL).with_name("sdit.py")), tmp_path / "grid.png"

@@ -245,6 +245,30 @@ def test_folders_that_cannot_be_taken(tmp_path: Path) -> None:
     assert [Path(v.where).name for v in caught.value.violations] == ["c.png", "d.jpg"]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_a_viewer_shows_them(tmp_path: Path, orientation: int) -> None:
+    """EXIF 2.32, 4.6.5: what the first row and column of the file are in the scene."""
+    scene = np.zeros((8, 8))
+    scene[:4, :4], scene[:4, 4:], scene[4:, :4] = 255, 170, 85
+    turns = {1: "", 2: "m", 3: "rr", 4: "rrm", 5: "rrrm", 6: "r", 7: "rm", 8: "rrr"}
+    stored = scene  # what a viewer turns back: the other way round
+    for turn in turns[orientation]:
+        stored = np.rot90(stored) if turn == "r" else stored[:, ::-1]
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for i in range(2):
+        Image.fromarray(stored.astype(np.uint8)).save(tmp_path / f"{i}.png", exif=exif)
+    np.testing.assert_array_equal(np.rint((load_images(tmp_path).train[0, 0] + 1) * 127.5), scene)
+
+
+def test_a_picture_too_large_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(2):
+        picture(tmp_path / f"{i}.png", np.zeros((20, 20)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(CompileError, match="2 of 2 images cannot be read"):
+        load_images(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -160,6 +160,43 @@ def test_graph_carries_how_it_is_sampled():
     assert DiffusionSpec.from_dict(model.diffusion.to_dict()) == model.diffusion
 
 
+@pytest.mark.parametrize(
+    ("preset", "options", "said"),
+    [
+        ("small", dict(fold=3), ["image is 28x28, expected sides that 6 divides"]),
+        ("digits", dict(image=(1, 7, 7)), ["image is 7x7, expected sides that 2 divides"]),
+        ("paper", dict(image=(1, 10, 12), widths=(4, 6, 8)), ["image is 10x12, expected sides that 4 divides"]),
+        ("digits", dict(blocks=2), ["blocks is 2, expected 1"]),
+        ("digits", dict(widths=(4, 6, 8)), ["widths are [4, 6, 8], expected two"]),
+        ("digits", dict(time=(9, 8)), ["time_size is 9, expected an even number, at least 4"]),
+        ("digits", dict(time=(2, 8)), ["time_size is 2, expected an even number, at least 4"]),
+        (
+            "digits",
+            dict(image=(8, 8), steps=1.5, reset="none", stem_skip="no", middle=-1, widths=4, time=(0, 8)),
+            [
+                *("image is (8, 8)", "steps is 1.5", "reset is 'none'", "stem_skip is 'no'"),
+                *("middle is -1", "widths is 4", "time is (0, 8)"),
+            ],
+        ),
+        ("nano", dict(steps=0, hidden=2.5), ["steps is 0", "hidden is 2.5", "at least 1"]),
+    ],
+)
+def test_sizes_that_there_are_not(preset, options, said):
+    with pytest.raises(UsageError) as caught:
+        fsddim.build(preset, weights="none", **options)
+    assert not [words for words in said if words not in str(caught.value)]
+
+
+def test_specifications_that_nothing_can_be_sampled_with():
+    with pytest.raises(UsageError) as caught:
+        DiffusionSpec(image=(1, 6, 4), steps=0, time_size=7, fold=4, timesteps=0)
+    said = str(caught.value)
+    assert "fold is 4, expected a number that divides both sides of 6x4 pixels" in said
+    assert all(words in said for words in ("time_size is 7", "steps is 0", "timesteps is 0"))
+    with pytest.raises(UsageError, match=r"image is \[4, 4\]"):
+        DiffusionSpec(image=(4, 4), steps=1, time_size=8)
+
+
 def test_graph_of_something_else_is_no_denoiser():
     with pytest.raises(CompileError, match="does not say how it is sampled"):
         spec_of(snnir.load(nn.Sequential(nn.Linear(3, 2), nn.LIF(5e-3, dt=1e-3))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,8 +16,9 @@ from safetensors.numpy import load_file
 
 import snnir
 from snnir.diffusion import checkpoint
+from snnir.diffusion.log import Log
 from snnir.diffusion.spec import spec_of
-from snnir.diffusion.train import DivergedError, TrainConfig, train
+from snnir.diffusion.train import DivergedError, Progress, TrainConfig, train
 from snnir.errors import CompileError, UsageError
 from snnir.models import fsddim
 
@@ -25,7 +27,7 @@ CONFIG = TrainConfig(images=96, batch=8, rate=5e-3, warmup=2, seed=4)
 
 
 def network(**options):
-    graph = snnir.load(fsddim.build("digits", seed=1, **{**TINY, **options}))
+    graph = snnir.load(fsddim.build("digits", **{"seed": 1, **TINY, **options}))
     return graph, spec_of(graph)
 
 
@@ -55,32 +57,85 @@ def test_training_lowers_the_loss_and_comes_back_into_the_graph(target):
         assert module(torch.from_numpy(x), torch.from_numpy(time)).numpy() == pytest.approx(given, abs=2e-5)
 
 
-def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path):
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("moment", "ema"), [("step", 0.9), ("step", 0.0), ("write", 0.9), ("rename", 0.0), ("report", 0.9)]
+)
+def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path, monkeypatch, moment, ema):
     graph, spec = network()
-    whole = train(snnir.compile(graph, target="torch").module(), spec, pictures(), CONFIG)
+    config = replace(CONFIG, ema=ema)
 
-    class Killed(Exception):
-        pass
+    def module():
+        return snnir.compile(graph, target="torch").module()
 
-    def kill(progress):
-        if progress.step == 8:
-            raise Killed
+    reports = {"whole": [], "resumed": []}
+    whole = train(module(), spec, pictures(), config, every=4, report=reports["whole"].append)
+    before = Log(tmp_path)
 
-    with pytest.raises(Killed):
-        train(
-            snnir.compile(graph, target="torch").module(),
-            spec, pictures(), CONFIG, folder=tmp_path, every=4, report=kill,
-        )  # fmt: skip
-    assert checkpoint.steps_seen(tmp_path) == 8
-    steps = []
-    resumed = train(
-        snnir.compile(graph, target="torch").module(),
-        spec, pictures(), CONFIG, folder=tmp_path, resume=True, every=4, report=lambda p: steps.append(p.step),
-    )  # fmt: skip
-    assert steps == [12]
+    def killer(after):
+        calls = []
+
+        def call(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == after:
+                raise Killed
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        report = before.add
+        if moment == "step":
+            real = torch.optim.Adam.step
+            patch.setattr(torch.optim.Adam, "step", killer(10))
+        elif moment == "report":
+            real = before.add
+            report = killer(2)
+        else:  # while the second checkpoint is being written
+            name = {"write": "fsync", "rename": "replace"}[moment]
+            real = getattr(os, name)
+            patch.setattr(os, name, killer(2))
+        with pytest.raises(Killed):
+            train(module(), spec, pictures(), config, folder=tmp_path, every=4, report=report)
+    seen = checkpoint.steps_seen(tmp_path)
+    assert seen == (8 if moment == "step" else 4)
+    log = Log(tmp_path, seen)
+
+    def told(progress):
+        log.add(progress)
+        reports["resumed"].append(progress)
+
+    resumed = train(module(), spec, pictures(), config, folder=tmp_path, resume=True, every=4, report=told)
+    assert [p.step for p in reports["resumed"]] == list(range(seen + 4, 13, 4))
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         assert np.array_equal(value, resumed[key]), key
+    assert [int(row["step"]) for row in log.rows()] == [4, 8, 12]
+    assert losses(tmp_path) == [p.loss for p in reports["whole"]]
+
+
+def test_a_log_that_is_torn_or_none_is_begun_anew(tmp_path):
+    progress = Progress(4, 12, 32, 1.0, 0.5, 0.5, 1e-3, 2.0)
+    Log(tmp_path).add(progress)
+    whole = (tmp_path / "log.csv").read_text()
+    for cut in range(len(whole)):
+        (tmp_path / "log.csv").write_text(whole[:cut])
+        assert len(Log(tmp_path, 4).rows()) <= 1
+    (tmp_path / "log.csv").write_bytes(bytes(range(256)))
+    assert Log(tmp_path, 4).rows() == []
+    (tmp_path / "log.csv").write_text(whole)
+    assert [row["step"] for row in Log(tmp_path, 4).rows()] == ["4"]
+    assert Log(tmp_path, 3).rows() == []
+
+
+def test_what_a_kill_left_beside_the_checkpoint_is_removed(tmp_path):
+    (tmp_path / f".{checkpoint.NAME}.x1").write_bytes(b"half")
+    (tmp_path / "mine").write_bytes(b"")
+    checkpoint.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_average_is_that_of_the_weights():
@@ -99,9 +154,37 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(t
     kept = (tmp_path / checkpoint.NAME).read_bytes()
     order = np.random.default_rng([CONFIG.seed, 0, 0]).permutation(len(images))
     images[order[8 * 5]] = np.nan  # met first in step 6
-    with pytest.raises(DivergedError, match="the loss is nan at step 6"):
+    with pytest.raises(DivergedError, match="the loss is nan at step 6 of 12; no checkpoint was written before"):
         train(snnir.compile(graph, target="torch").module(), spec, images, CONFIG, folder=tmp_path, every=50)
     assert (tmp_path / checkpoint.NAME).read_bytes() == kept
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(tmp_path, value):
+    graph, spec = network()
+    module = snnir.compile(graph, target="torch").module()
+    calls = []
+
+    def spoilt(gradient):
+        calls.append(1)
+        return gradient * value if len(calls) == 6 else gradient
+
+    dict(module.named_parameters())["conv_out.weight"].register_hook(spoilt)
+    said = r"the norm of the gradient is (nan|inf) at step 6 of 12; the checkpoint after step 4 is kept"
+    with pytest.raises(DivergedError, match=said):
+        train(module, spec, pictures(), CONFIG, folder=tmp_path, every=2)
+    assert checkpoint.steps_seen(tmp_path) == 4
+    assert all(np.isfinite(array).all() for array in load_file(tmp_path / checkpoint.NAME).values())
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path):
+    graph, spec = network()
+    module = snnir.compile(graph, target="torch").module()
+    with torch.no_grad():
+        module.get_buffer("up_norm1.var")[0] = torch.inf  # training does not use it
+    with pytest.raises(DivergedError, match="weights are no finite numbers at step 1 of 12; no checkpoint"):
+        train(module, spec, pictures(), CONFIG, folder=tmp_path, every=1)
+    assert not (tmp_path / checkpoint.NAME).exists()
 
 
 def test_checkpoint_of_another_model_names_every_difference(tmp_path):
@@ -126,6 +209,31 @@ def test_checkpoint_of_another_run(tmp_path):
         train(module, spec, pictures(), replace(CONFIG, images=16, seed=5), folder=tmp_path, resume=True)
 
 
+def test_a_network_with_the_same_shapes_or_other_images_is_another_run(tmp_path):
+    graph, spec = network()
+    config = replace(CONFIG, images=16)
+
+    def resumed(of, spec, images):
+        module = snnir.compile(of, target="torch").module()
+        mark = checkpoint.fingerprint(of)
+        return train(module, spec, images, config, folder=tmp_path, resume=True, network=mark)
+
+    module = snnir.compile(graph, target="torch").module()
+    state = train(module, spec, pictures(), config, folder=tmp_path, network=checkpoint.fingerprint(graph))
+    with pytest.raises(CompileError, match="steps is 2 there and 3 here"):
+        resumed(*network(steps=3), pictures())
+    with pytest.raises(CompileError, match="the digest of the network but its weights is"):
+        resumed(*network(reset="subtract"), pictures())
+    with pytest.raises(CompileError, match="the digest of the training images is"):
+        resumed(graph, spec, -pictures())
+    # what the weights were before does not count: they come from the checkpoint
+    other, _ = network(seed=2)
+    assert not np.array_equal(other.weights()["conv_in.weight"], graph.weights()["conv_in.weight"])
+    for start in (other, graph.with_weights(state)):
+        again = resumed(start, spec, pictures())
+        assert all(np.array_equal(value, again[key]) for key, value in state.items())
+
+
 @pytest.mark.parametrize("content", [b"", b"not one", b"\x10\0\0\0\0\0\0\0{}"])
 def test_broken_checkpoint(tmp_path, content):
     graph, spec = network()
@@ -142,8 +250,9 @@ def test_images_of_another_size():
 
 def test_wrong_settings_are_all_said_at_once():
     with pytest.raises(UsageError) as caught:
-        TrainConfig(images=0, rate=-1.0, ema=1.0)
-    assert all(name in str(caught.value) for name in ("images is 0", "rate is -1.0", "ema is 1.0"))
+        TrainConfig(images=0, rate=-1.0, ema=1.0, consistency=float("inf"), seed=-1)
+    wrong = ("images is 0", "rate is -1.0", "ema is 1.0", "consistency is inf", "seed is -1")
+    assert all(name in str(caught.value) for name in wrong)
 
 
 def run(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
