@@ -11,6 +11,7 @@ from typing import Any
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Graph
 from snnir.ops import Input, Neuron, Output, Repeat, TemporalMean, Threshold
+from snnir.placement.chips.spread import several_of
 from snnir.placement.crossing import crossings_of, faults_of
 from snnir.placement.examples import example
 from snnir.placement.fitting import check_alone, factor, lags_of, of_room, ports_of, violations_of
@@ -127,7 +128,9 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.loops = Loops(self.graph, self.forced)
-        self.reasons = Reasons(self.graph, self.chip.target, self.forced, bounds(self.graph, self.integers.shown))
+        most = bounds(self.graph, self.integers.shown)
+        crowded = several_of(self.graph, self.integers.shown) if self.integers.strict else {}
+        self.reasons = Reasons(self.graph, self.chip.target, self.forced, most, crowded=crowded)
 
     @property
     def barred(self) -> dict[str, str]:
@@ -246,6 +249,8 @@ class _Search:
                 raise CompileError(faults, title="what is to be on the chip cannot run there")
             try:
                 sides, steps = self._cut(frozenset())
+                if self.reasons.keep_spikes(steps, self.loops):
+                    continue
                 self._require_ports(steps)
                 tight = next(((p, v) for p in _chips(steps) if (v := self._violations(p))), None)
                 if tight is None:
@@ -262,14 +267,19 @@ class _Search:
     def _cut(self, without: frozenset[str]) -> tuple[dict[str, Side], tuple[Step, ...]]:
         able = frozenset(self.graph.ops) - self.barred.keys() - without
         loose = frozenset(self.loops.open)
-        chip = on_chip(self.graph, able, self.forced, self.ports, self.reasons.most, loose, sorted(self.together))
+        pairs, most, crowded = sorted(self.together), self.reasons.most, self.reasons.crowded
+        chip = on_chip(self.graph, able, self.forced, self.ports, most, loose, pairs, crowded)
         sides = sides_of(self.graph, chip)
         return sides, cut(self.graph, sides)
 
     def _require_ports(self, steps: Sequence[Step]) -> None:
-        faults = list(faults_of(self.graph, steps, self.ports, self.reasons.most, self.chip.target, self.barred))
+        faults = self._not_crossing(steps)
         if faults:
             raise CompileError(faults, title=f"the cut does not go through {self.chip.target.title}'s ports")
+
+    def _not_crossing(self, steps: Sequence[Step]) -> list[Violation]:
+        most, crowded = self.reasons.most, self.reasons.crowded
+        return list(faults_of(self.graph, steps, self.ports, most, self.chip.target, self.barred, crowded))
 
     def _on_one_chip(self, steps: Sequence[Step]) -> bool:
         """Keeps to one chip what is in a loop on both sides that would take too long on several."""
@@ -332,7 +342,7 @@ class _Search:
             steps = self._cut(off)[1]
         except CompileError as error:
             return list(error.violations)
-        faults = list(faults_of(self.graph, steps, self.ports, self.reasons.most, self.chip.target, self.barred))
+        faults = self._not_crossing(steps)
         parts = [p for p in _chips(steps) if set(kept) & set(_own(p))]
         missing = set(kept) - {name for part in parts for name in _own(part)}
         faults += [self.reasons.fault("placement-chip", "would not be on the chip", n) for n in kept if n in missing]

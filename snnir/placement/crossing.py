@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
 
 from snnir.errors import Violation
@@ -11,6 +11,8 @@ from snnir.ops import Input, Output, SpikingNeuron, Threshold
 from snnir.placement.mincut import may_enter, may_leave
 from snnir.placement.types import Crossing, Encode, Loop, Part, parts_of
 from snnir.target import Ports, Target
+
+SPIKE_ONCE = "raise its thresholds, take a shorter time step, or allow 'approximate', which counts them"
 
 
 def crossings_of(
@@ -31,6 +33,44 @@ def crossings_of(
     return tuple(found.values())
 
 
+def computing(graph: Graph, name: str, on_chip: Collection[str]) -> str:
+    """What a host computes with an op on the chip first, and does not hand on as it is; '' for nothing."""
+    targets = (e.target for e in graph.outgoing[name])
+    return next((t for t in targets if t not in on_chip and not isinstance(graph[t], Output)), "")
+
+
+def losing(
+    graph: Graph, steps: Sequence[Part | Encode | Loop], crowded: Mapping[str, int], barred: Mapping[str, str]
+) -> dict[str, Violation]:
+    """The crowded neurons that something outside of their part computes with, on the host or on the chip later."""
+    if not crowded:
+        return {}
+    chips = [part for part in parts_of(steps) if part.side == "chip"]
+    on_chip = {name for part in chips for name, op in part.graph.ops.items() if not isinstance(op, (Input, Output))}
+    found: dict[str, Violation] = {}
+    for own, name in ((part, name) for part in chips for name in part.gives if name in crowded):
+        reader = computing(graph, name, on_chip)
+        later = next((p.name for p in chips if p is not own and name in _read(p, steps)), "")
+        if not reader and not later:
+            continue
+        because = f": {reader} is there, since {barred[reader]}" if reader in barred else ""
+        needs = f"the host computes with them{because}" if reader else f"{later} needs all of them"
+        found[name] = Violation(
+            "placement-cut-spikes",
+            f"{twice(crowded[name])}, and {needs}",
+            where=", ".join(graph.sources(name)),
+            loc=str(graph[name].loc or ""),
+            expected="one spike per step: more do not leave a chip",
+            hint=SPIKE_ONCE,
+        )
+    return found
+
+
+def twice(count: int) -> str:
+    """What a crowded population does, in words."""
+    return f"spikes more than once in a step {count} times on the recorded input"
+
+
 def _read(part: Part, steps: Sequence[Part | Encode | Loop], name: str | None = None) -> Iterator[str]:
     """The ops whose values a part takes, or that of one of its inputs; what comes a step late is that op's, too.
 
@@ -48,12 +88,15 @@ def faults_of(
     most: Mapping[str, int | None],
     target: Target,
     barred: Mapping[str, str] | None = None,
+    crowded: Mapping[str, int] | None = None,
 ) -> Iterator[Violation]:
     """The values that would have to go where they cannot.
 
-    `barred`: op -> why it is not on the chip.
+    `barred`: op -> why it is not on the chip. `crowded`: neurons -> how often they spike more than once in a step,
+    where what a host then computes would be wrong.
     """
     why = barred or {}
+    yield from losing(graph, steps, crowded or {}, why).values()
     chips = [part for part in parts_of(steps) if part.side == "chip"]
     on_chip = {name for part in chips for name, op in part.graph.ops.items() if not isinstance(op, (Input, Output))}
     seen: set[str] = set()

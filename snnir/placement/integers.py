@@ -59,6 +59,11 @@ class Integers:
     rounds: int = 0
     recorded: bool = False
 
+    @property
+    def strict(self) -> bool:
+        """Whether what would change recorded input's result is refused."""
+        return self.recorded and "approximate" not in self.allow
+
     def make(self, placement: Placement) -> dict[str, tuple[Violation, ...]]:
         """Makes what the last placement did not have.
 

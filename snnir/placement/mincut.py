@@ -6,13 +6,13 @@ costs more than everything else together, so that it happens only where the user
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from math import prod
 from typing import Any
 
 from snnir.graph import Graph
-from snnir.ops import Input, Neuron, Op, SpikingNeuron, Threshold
+from snnir.ops import Input, Neuron, Op, Output, SpikingNeuron, Threshold
 from snnir.placement.kinds import rates
 from snnir.schedule import schedule
 from snnir.target import Ports
@@ -48,6 +48,7 @@ def on_chip(
     most: Mapping[str, int | None],
     loose: frozenset[str] = frozenset(),
     together: Iterable[tuple[str, str]] = (),
+    crowded: Collection[str] = (),
 ) -> frozenset[str]:
     """The ops that go on the chip.
 
@@ -56,6 +57,8 @@ def on_chip(
         ports: what can cross. most: of every op's value, see `bounds`.
         loose: ops of loops that may lie on both sides; all others stay together.
         together: pairs of ops that are to be on one side, besides.
+        crowded: neurons that spike more than once in a step, so that a host that computes with them cannot have them
+            from the chip.
     """
     import networkx as nx
 
@@ -89,6 +92,8 @@ def on_chip(
         for reader in readers:
             add(out, ("op", reader), _TOGETHER)
             add(("op", reader), into, _TOGETHER)
+            if name in crowded and not isinstance(graph[reader], Output):
+                add(node, ("op", reader), _NEVER)
     cycles = [group.ops for group in schedule(graph).groups if group.cyclic and group.ops[0] not in loose]
     for a, b in [*(pair for ops in cycles for pair in pairwise(ops)), *together]:
         if a in speed and b in speed:

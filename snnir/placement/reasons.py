@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from snnir.errors import Violation
 from snnir.graph import Graph
 from snnir.ops import Neuron, Threshold
+from snnir.placement.crossing import SPIKE_ONCE, computing, losing, twice
 from snnir.placement.fitting import ports_of
 from snnir.placement.mincut import may_enter
 from snnir.placement.opening import BETWEEN, Loops, shared
-from snnir.placement.types import Place, Side
+from snnir.placement.types import Encode, Loop, Part, Place, Side
 from snnir.schedule import Group
 from snnir.target import Target
 
@@ -25,6 +26,8 @@ class Reasons:
             `bounds`.
         barred: op -> why it is not on the chip, in words. because: the violation behind that, where there is one.
         tied: op -> what it has to be on one side with, and why.
+        crowded: neurons -> how often they spike more than once in a step of recorded input, where that is not to change
+            what a host computes.
     """
 
     graph: Graph
@@ -34,6 +37,7 @@ class Reasons:
     barred: dict[str, str] = field(default_factory=dict)
     because: dict[str, Violation] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
+    crowded: Mapping[str, int] = field(default_factory=dict)
 
     def bar(self, names: Sequence[str], reasons: Sequence[Violation], before: str = "", after: str = "") -> None:
         """Keeps ops off the chip, by the first of `reasons`; nothing where there are none.
@@ -60,6 +64,15 @@ class Reasons:
                 self.wait(group, loops)
             else:
                 self.bar_loop(group, loops)
+
+    def keep_spikes(self, steps: Sequence[Part | Encode | Loop], loops: Loops) -> bool:
+        """Keeps off the chip what spikes more than once in a step there for another of its parts; whether any does."""
+        lost = losing(self.graph, steps, self.crowded, self.barred)
+        found = {name: fault for name, fault in lost.items() if self.forced.get(name) != "chip"}
+        for name, fault in found.items():
+            self.bar([name], [fault])
+        self.follow(found, loops)
+        return bool(found)
 
     def tie(self, name: str, reader: str, loops: Loops) -> None:
         """What feeds a loop from outside in a way that asks for one part."""
@@ -118,6 +131,9 @@ class Reasons:
             if reader is not None:
                 what = "membranes and spikes" if ports.membranes else "spikes"
                 return f"{reader}, which is not on the chip, reads it: only {what} come off the chip"
+        reader = computing(self.graph, name, [n for n, side in sides.items() if side == "chip"])
+        if name in self.crowded and reader:
+            return f"{twice(self.crowded[name])}; {reader}, which is not on the chip, needs all, and one leaves it"
         return self.tied.get(name, "fewer bits cross like this")
 
     def _refused(self, name: str, sides: Mapping[str, Side]) -> list[str]:
@@ -161,7 +177,9 @@ class Reasons:
         """A violation about an op, with what is known to help."""
         op, because = self.graph[name], self.because.get(name)
         expected, hint = (because.expected, because.hint) if because else ("", "")
-        if rule == "placement-nothing" and name in self.forced:
+        if name in self.crowded and because is None and not (name in self.barred or name in self.forced):
+            expected, hint = "one spike per step: more do not leave a chip", SPIKE_ONCE
+        elif rule == "placement-nothing" and name in self.forced:
             hint = hint or "let it go on the chip: leave its --place away"
         elif rule == "placement-nothing" and because is None and name not in (self.barred | self.tied):
             expected = ports_of(self.target).says

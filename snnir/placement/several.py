@@ -122,5 +122,4 @@ def several_for(graph: Graph, chip: Backend, chips: int | str, integers: Integer
     most = chips_of(chips)
     if most == 1:
         return None
-    strict = integers.recorded and "approximate" not in integers.allow
-    return Several(graph, chip, most, integers.shown, strict, tuple(integers.allow), integers.options)
+    return Several(graph, chip, most, integers.shown, integers.strict, tuple(integers.allow), integers.options)

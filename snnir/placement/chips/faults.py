@@ -8,6 +8,7 @@ from dataclasses import replace
 from snnir.errors import Violation
 from snnir.placement.chips.packing import Load, Packer
 from snnir.placement.chips.parts import Aim, Net
+from snnir.placement.crossing import SPIKE_ONCE, twice
 from snnir.placement.fitting import factor
 
 _SHOWN = 8
@@ -148,11 +149,11 @@ def spiking_twice(packer: Packer, loads: list[Load]) -> list[Violation]:
             found.append(
                 Violation(
                     "placement-cut-spikes",
-                    f"spikes more than once in a step {packer.several[name]} times on the recorded input",
+                    twice(packer.several[name]),
                     ", ".join(net.graph.sources(name)),
                     str(net.graph[name].loc or ""),
                     expected="one spike per step: more do not leave a chip",
-                    hint="raise its thresholds, take a shorter time step, or allow 'approximate', which counts them",
+                    hint=SPIKE_ONCE,
                 )
             )
     return found
