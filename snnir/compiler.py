@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnir.errors import CompileError, UsageError, fail
 from snnir.graph import Graph
+from snnir.npz_files import altered
 from snnir.ops import Array
 from snnir.semantics import Semantics
 from snnir.target import Artifact, Files, check_options, require, with_allowed
@@ -92,14 +93,30 @@ def _read_folder(folder: Path) -> Graph:
 
     for inner in (folder / "graph", folder):
         if (inner / "graph.json").is_file():
+            _require_unchanged(folder, "graph")
             return load_store(inner)
     if (folder / "graph.nir").is_file():
         from snnir.nir_io import read
 
+        _require_unchanged(folder, "graph.nir")
         return read(folder / "graph.nir")
     raise fail(
         "source-folder", "holds no graph", where=str(folder), expected="graph.nir or graph.json, as snnir writes"
     )
+
+
+def _require_unchanged(folder: Path, graph: str) -> None:
+    """What was changed in an artifact since is not in its graph, or not in its other files."""
+    changed = [path for path in altered(folder) if (folder / path).exists()]
+    if changed:
+        raise fail(
+            "source-changed",
+            f"{', '.join(changed)}: not as the network was compiled, and its files no longer say the same",
+            where=str(folder),
+            expected="the files whose hashes are in manifest.json",
+            hint=f"compile it again; or read {folder / graph}, which is the network alone, and give it other weights "
+            "with graph.with_weights(...)",
+        )
 
 
 def _with_time(graph: Graph, dt: float | None, semantics: Semantics | None) -> Graph:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from snnir.npz_files import pack
 
 
 def npz(arrays: Mapping[str, Any]) -> bytes:
     """A compressed .npz file of arrays by name, without pickle."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # as NumPy's own, for any name, even `file`
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    pack(buffer, arrays)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; a module may import from its own floor's package and from floors below it.
 FLOORS = (
-    {"errors", "naming", "contents"},
+    {"errors", "naming", "npz_files", "contents"},
     {"ops"},
     {"semantics", "frameworks", "learning"},
     {"graph"},

@@ -36,6 +36,7 @@ def files(artifact: LavaArtifact) -> Files:
         "simulate.py": lambda: source("snnir.backends.lava.simulate_script"),
         "run.py": lambda: source("snnir.backends.lava.run_script"),
         "host.py": lambda: source("snnir.backends.lava.host"),
+        "npz_files.py": lambda: source("snnir.npz_files"),
         "README.md": lambda: readme(artifact).encode(),
     }
     if artifact.netx:

@@ -1,7 +1,7 @@
 """What the host does around a network on Loihi: numbers into integers before, integers into numbers after.
 
 NumPy only, for Python 3.10 and later, and nothing of snnir: this file travels with every compiled network, where
-`simulate.py` and `run.py` share it.
+`simulate.py` and `run.py` share it, and `npz_files.py` reads and writes files for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ SPEC = ("inputs", "populations", "connections", "convolutions")  # what the keys
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """`network.npz`: its structure, the network's integers (`LoihiSpec.to_npz_dict`), and the arrays of the host."""
-    with np.load(path) as file:
-        arrays = dict(file)
+    """`network.npz`: its structure, the network's integers (`LoihiSpec.to_npz_dict`), and the arrays of the host.
+
+    Raises ValueError if it is not there, or damaged.
+    """
+    arrays = files().read(path)
+    if "structure" not in arrays:
+        raise ValueError("is no network of snnir's: it has no structure")
     structure = json.loads(str(arrays.pop("structure")))
     spec = {key: value for key, value in arrays.items() if key.partition(".")[0] in SPEC}
     return structure, spec, {key: value for key, value in arrays.items() if key not in spec}
@@ -30,17 +35,17 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 
 def read_input(path: Path, structure: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays (T, B, *shape) by input name; one sample may be (T, *shape), a single array may have any name."""
-    with np.load(path) as file:
-        arrays = dict(file)
-    inputs = structure["inputs"]
-    if len(inputs) == 1 and len(arrays) == 1:
-        arrays = {inputs[0]["name"]: next(iter(arrays.values()))}
-    for code in inputs:
-        if code["name"] not in arrays:
-            raise ValueError(f"no array for input {code['name']!r}; there are {', '.join(arrays) or 'none'}")
-        x = arrays[code["name"]]
-        arrays[code["name"]] = x[:, None] if x.ndim == len(code["shape"]) + 1 else x
-    return arrays
+    shapes = {code["name"]: code["shape"] for code in structure["inputs"]}
+    found: dict[str, Any] = files().inputs(files().read(path), shapes, any_name=True)
+    return found
+
+
+def files() -> Any:
+    """`npz_files.py`, from beside this file."""
+    place = str(Path(__file__).resolve().parent)
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    return import_module("npz_files")
 
 
 def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +64,8 @@ def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if x.shape[2:] != shape:
             raise ValueError(f"input {name!r} has shape {x.shape}, expected (T, B, {', '.join(map(str, shape))})")
         x = x.reshape(*x.shape[:2], -1)
+        if not np.isfinite(x).all():
+            raise ValueError(f"input {name!r} holds values that are not finite")
         if code["graded"]:
             values = np.clip(np.rint(x * code["scale"]), -code["peak"], code["peak"]).astype(np.int64)
             base = code.get("base", 0)
@@ -131,17 +138,21 @@ def main(here: Path, description: str | None, run: Callable[[Any, Any, Any], Any
     parser.add_argument("-o", "--output", help=".npz to write the outputs to")
     parser.add_argument("--traces", help=".npz to write spikes, and currents or membranes that outputs read, to")
     options = parser.parse_args()
-    structure, spec, arrays = load(here / "network.npz")
+    reading = here / "network.npz"
     try:
-        inputs = encode(structure["inputs"], read_input(options.input, structure))
-    except (OSError, ValueError) as error:
-        sys.exit(f"{options.input}: {error}")
+        structure, spec, arrays = load(reading)
+        reading = options.input
+        inputs = encode(structure["inputs"], read_input(reading, structure))
+    except ValueError as error:
+        sys.exit(f"{reading}: {error}")
     traces = run(spec, structure, inputs)
     for line in lines(structure, arrays, traces):
         print(line)
-    if options.output:
-        outputs = decode(structure["outputs"], arrays, integers(structure["outputs"], arrays, traces))
-        np.savez_compressed(options.output, **outputs)
-    if options.traces:
-        named = {f"{trace}.{name}": values for trace, all_of in traces.items() for name, values in all_of.items()}
-        np.savez_compressed(options.traces, **named)
+    outputs = decode(structure["outputs"], arrays, integers(structure["outputs"], arrays, traces))
+    named = {f"{trace}.{name}": values for trace, all_of in traces.items() for name, values in all_of.items()}
+    for path, values in ((options.output, outputs), (options.traces, named)):
+        if path:
+            try:
+                files().write(path, values)
+            except ValueError as error:
+                sys.exit(f"{path}: {error}")

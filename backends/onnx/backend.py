@@ -14,6 +14,7 @@ from snnir.backends.onnx.package import onnx, runtime
 from snnir.backends.onnx.plan import Plan
 from snnir.backends.onnx.run_script import RUN
 from snnir.backends.onnx.target import TARGET
+from snnir.contents import source
 from snnir.errors import UsageError
 from snnir.graph import Graph
 from snnir.ops import Array
@@ -82,8 +83,10 @@ class OnnxArtifact:
         return np.float64 if self.graph.semantics.number_format == "float64" else np.float32
 
     def files(self) -> Files:
-        """`sequence.onnx`, `run.py`; and `step.onnx`, `start.npz` where a step of the input is one of the outputs."""
+        """`sequence.onnx`, `run.py`, `npz_files.py`; `step.onnx`, `start.npz` where a step of the input is one of the
+        outputs."""
         makers = {"sequence.onnx": lambda: self.sequence().SerializeToString(), "run.py": RUN.encode}
+        makers["npz_files.py"] = lambda: source("snnir.npz_files")
         if not self.plan.no_single_step:
             makers["step.onnx"] = lambda: self.step().SerializeToString()
             makers["start.npz"] = lambda: start_values(self.plan, self.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from snnir.backends.onnx.plan import Plan
 from snnir.backends.onnx.sequence import sequence_graph
 from snnir.backends.onnx.step import step_graph
 from snnir.backends.onnx.writer import IR_VERSION, OPSET, Writer
+from snnir.contents import npz
 
 FORM, STATES, SEMANTICS = "snnir.form", "snnir.states", "snnir.semantics"
 
@@ -38,9 +38,7 @@ def start_values(plan: Plan, dtype: Any) -> bytes:
     """`start.npz`: every state of `step.onnx` before step 0, without the batch axis."""
     made = step_graph(_writer(plan, dtype), plan)
     arrays = {n: a.astype(np.int64 if made.states[n].integer else dtype) for n, a in made.start().items()}
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    return npz(arrays)
 
 
 def model_of(plan: Plan, form: str, dtype: Any) -> Any:

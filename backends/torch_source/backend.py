@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from snnir.backends.torch_source.neurons import Dialect
+from snnir.backends.torch_source.run_script import run_script
 from snnir.backends.torch_source.weights import safetensors, state, stored
 from snnir.backends.torch_source.writer import Source, write
+from snnir.contents import source
 from snnir.errors import MissingPackageError, UsageError, did_you_mean
 from snnir.graph import Graph
 from snnir.ops import Array
@@ -82,12 +84,13 @@ class TorchArtifact:
         }
 
     def files(self) -> Files:
-        """`model.py`, `weights.safetensors`, and `run.py`, which runs it on a NumPy file."""
+        """`model.py`, `weights.safetensors`, and `run.py`, which runs it on a NumPy file, with `npz_files.py`."""
         return Files(
             {
                 "model.py": self.source.text.encode,
                 "weights.safetensors": lambda: safetensors(self.graph),
-                "run.py": _RUN.encode,
+                "run.py": lambda: run_script(self.graph).encode(),
+                "npz_files.py": lambda: source("snnir.npz_files"),
             }
         )
 
@@ -163,37 +166,3 @@ class TorchArtifact:
 
 def _arrays(tensors: Mapping[str, Any]) -> dict[str, Array]:
     return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
-
-
-_RUN = '''"""Runs the model on a NumPy file: python run.py input.npz output.npz
-
-input.npz holds one array (T, B, ...) per input, by the input's name; output.npz gets one per output. float64 arrays
-are computed in float64, all others in float32.
-"""
-
-from __future__ import annotations
-
-import sys
-
-import numpy as np
-import torch
-from model import Model
-
-
-def main(source: str, target: str) -> None:
-    given = np.load(source)
-    inputs = [given[name] for name in Model.INPUTS]
-    dtype = torch.float64 if any(array.dtype == np.float64 for array in inputs) else torch.float32
-    model = Model(dtype=dtype).eval()
-    with torch.no_grad():
-        outputs = model(*(torch.from_numpy(array).to(dtype) for array in inputs))
-    if not isinstance(outputs, dict):
-        outputs = {Model.OUTPUTS[0]: outputs}
-    np.savez(target, **{name: value.numpy() for name, value in outputs.items()})
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
-'''

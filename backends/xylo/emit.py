@@ -26,6 +26,7 @@ def files(artifact: XyloArtifact) -> Mapping[str, bytes]:
         "xylo.npz": npz(artifact.spec.to_npz_dict()),
         "xylo.json": (json.dumps(description(artifact), indent=1) + "\n").encode(),
         "run.py": source("snnir.backends.xylo.run_script"),
+        "npz_files.py": source("snnir.npz_files"),
         "samna_config.py": source("snnir.backends.xylo.samna_config"),
         **source_files("xylo", "xylo_simulator"),
     }

@@ -24,12 +24,16 @@ HERE = Path(__file__).resolve().parent
 
 
 def load() -> tuple[dict[str, Any], Any, Any]:
-    """The description, the specification, and the simulator's module, from beside this file."""
+    """The description, the specification, and the simulator's module, from beside this file; stops if they are not."""
     sys.path.insert(0, str(HERE))
-    simulator = import_module("xylo_simulator")
-    description = json.loads((HERE / "xylo.json").read_text())
-    with np.load(HERE / "xylo.npz") as arrays:
-        spec = simulator.XyloSpec.from_npz_dict(arrays)
+    reading = "xylo.json"
+    try:
+        simulator = import_module("xylo_simulator")
+        description = json.loads((HERE / reading).read_text())
+        reading = "xylo.npz"
+        spec = simulator.XyloSpec.from_npz_dict(import_module("npz_files").read(HERE / reading))
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"{HERE / reading}: cannot be used: {error}")
     return description, spec, simulator
 
 
@@ -48,7 +52,7 @@ def events_of(description: dict[str, Any], arrays: dict[str, Any]) -> Any:
             x = x[:, None]
         if x.shape[2:] != shape:
             raise ValueError(f"input {name!r} has shape {x.shape}, expected (T, B, {', '.join(map(str, shape))})")
-        if not np.issubdtype(x.dtype, np.number) or ((x < 0) | (x > 15) | (x != np.rint(x))).any():
+        if x.dtype.kind not in "biuf" or ((x < 0) | (x > 15) | (x != np.rint(x))).any():
             raise ValueError(f"input {name!r} must hold whole numbers of 0 to 15 events")
         parts.append(x.reshape(*x.shape[:2], -1).astype(np.int64))
     events = np.concatenate(parts, axis=2)
@@ -119,17 +123,21 @@ def main() -> None:
     parser.add_argument("--xylosim", action="store_true", help="run in xylosim instead of NumPy")
     options = parser.parse_args()
     description, _, _ = load()
+    files = import_module("npz_files")
     try:
-        with np.load(options.events) as arrays:
-            events = events_of(description, dict(arrays))
-    except (OSError, ValueError) as error:
+        shapes = {entry["name"]: entry["shape"] for entry in description["inputs"]}
+        events = events_of(description, files.inputs(files.read(options.events), shapes, any_name=True))
+    except ValueError as error:
         sys.exit(f"{options.events}: {error}")
     outputs = run(events, options.xylosim)
     for name, spikes in outputs.items():
         for b, counts in enumerate(spikes.sum(axis=0)):
             print(f"{name}[{b}]: {' '.join(str(int(n)) for n in np.ravel(counts))}")
     if options.output:
-        np.savez_compressed(options.output, allow_pickle=False, **outputs)
+        try:
+            files.write(options.output, outputs)
+        except ValueError as error:
+            sys.exit(f"{options.output}: {error}")
 
 
 if __name__ == "__main__":

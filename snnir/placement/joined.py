@@ -68,6 +68,7 @@ class Joined(ABC):
         found = Files(
             {
                 "run.py": lambda: source(script),
+                "npz_files.py": lambda: source("snnir.npz_files"),
                 "placement.json": lambda: (json.dumps(self.described(), indent=1) + "\n").encode(),
                 "placement.txt": lambda: (str(self.placement) + "\n").encode(),
                 "input.npz": lambda: npz(self.shown),

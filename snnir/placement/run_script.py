@@ -88,7 +88,7 @@ def in_lava(folder: Path, inputs: dict[str, Any], python: str) -> dict[str, dict
     """The traces that the part's own `run.py` gives in Lava's Python: trace -> population -> (T, B, n)."""
     with TemporaryDirectory() as name:
         given, found = Path(name, "given.npz"), Path(name, "traces.npz")
-        np.savez(given, allow_pickle=False, **inputs)
+        files().write(given, inputs)
         command = [python, "-E", "-s", str(folder / "run.py"), str(given), "--traces", str(found)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=name)
@@ -206,17 +206,17 @@ def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def files() -> Any:
+    """`npz_files.py` beside this file."""
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    return import_module("npz_files")
+
+
 def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The inputs of a file; ValueError says what does not fit."""
-    with np.load(path) as file:
-        arrays = dict(file)
-    for name, shape in plan["inputs"].items():
-        if name not in arrays:
-            raise ValueError(f"no array for input {name!r}; there are {', '.join(arrays) or 'none'}")
-        if arrays[name].ndim < 2 or list(arrays[name].shape[2:]) != shape:
-            expected = f"(T, B, {', '.join(map(str, shape))})"
-            raise ValueError(f"input {name!r} has shape {arrays[name].shape}, expected {expected}")
-    return {name: arrays[name] for name in plan["inputs"]}
+    found: dict[str, Any] = files().inputs(files().read(path), plan["inputs"])
+    return found
 
 
 def compared(name: str, got: Any, expected: Any) -> str:
@@ -261,6 +261,8 @@ def main() -> None:
         help="run the chip's parts in its maker's software: Lava 0.10, whose Python you name, or xylosim",
     )
     options = parser.parse_args()
+    if altered := files().altered(HERE):
+        sys.exit(f"{HERE}: not as it was compiled: {', '.join(altered)}; compile the network again")
     plan = json.loads((HERE / "placement.json").read_text())
     software = checked(options, plan["target"])
     needs = "onnxruntime" if plan["host"] == "onnx" else "torch"
@@ -275,8 +277,10 @@ def main() -> None:
         sys.exit(f"{options.input or 'input.npz'}: {error}")
     expected = {}
     if options.input is None:
-        with np.load(HERE / "expected.npz") as file:
-            expected = dict(file)
+        try:
+            expected = files().read(HERE / "expected.npz")
+        except ValueError as error:
+            sys.exit(f"{HERE / 'expected.npz'}: {error}")
     chip = f"{plan['target']}{software}"
     for step in parts_of(plan):
         print(f"{step['name']} ({plan['host'] if step['side'] == 'host' else chip})")
@@ -292,7 +296,10 @@ def main() -> None:
         else:
             print(f"{name}: {shape}, values from {values[name].min():g} to {values[name].max():g}")
     if options.output:
-        np.savez_compressed(options.output, allow_pickle=False, **{name: values[name] for name in plan["outputs"]})
+        try:
+            files().write(options.output, {name: values[name] for name in plan["outputs"]})
+        except ValueError as error:
+            sys.exit(f"{options.output}: {error}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -99,22 +100,19 @@ def run(
     return values, several
 
 
+def files() -> Any:
+    """`npz_files.py` beside this file."""
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
+    return import_module("npz_files")
+
+
 def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The inputs of a file; ValueError says what does not fit."""
-    with np.load(path) as file:
-        arrays = dict(file)
-    for name, shape in plan["inputs"].items():
-        if name not in arrays:
-            raise ValueError(f"no array for input {name!r}; there are {', '.join(arrays) or 'none'}")
-        x = arrays[name]
-        if x.ndim < 2 or list(x.shape[2:]) != shape or 0 in x.shape[:2]:
-            expected = f"(T, B, {', '.join(map(str, shape))})"
-            raise ValueError(f"input {name!r} has shape {x.shape}, expected {expected}")
-        if not np.issubdtype(x.dtype, np.number) or ((x < 0) | (x > 15) | (x != np.rint(x))).any():
+    found: dict[str, Any] = files().inputs(files().read(path), plan["inputs"])
+    for name, x in found.items():
+        if ((x < 0) | (x > 15) | (x != np.rint(x))).any():
             raise ValueError(f"input {name!r} must hold whole numbers of 0 to 15 events")
-    found = {name: arrays[name] for name in plan["inputs"]}
-    if len({x.shape[:2] for x in found.values()}) > 1:
-        raise ValueError("inputs differ in steps or batch")
     return found
 
 
@@ -147,6 +145,8 @@ def main() -> None:
     parser.add_argument("--xylosim", action="store_true", help="run in xylosim instead of NumPy")
     parser.add_argument("--float", action="store_true", help="run in floats instead of the chips' integers")
     options = parser.parse_args()
+    if altered := files().altered(HERE):
+        sys.exit(f"{HERE}: not as it was compiled: {', '.join(altered)}; compile the network again")
     plan = json.loads((HERE / "placement.json").read_text())
     where = checked(options, plan)
     try:
@@ -156,8 +156,10 @@ def main() -> None:
     values, several = run(plan, inputs, options.xylosim, options.float)
     expected = {}
     if options.input is None:
-        with np.load(HERE / "expected.npz") as file:
-            expected = dict(file)
+        try:
+            expected = files().read(HERE / "expected.npz")
+        except ValueError as error:
+            sys.exit(f"{HERE / 'expected.npz'}: {error}")
     for step in (step for step in plan["steps"] if step["kind"] == "chip"):
         print(f"{step['name']} ({plan['target']}{where})")
         for name in step["gives"]:
@@ -174,7 +176,10 @@ def main() -> None:
             for b, counts in enumerate(values[name].sum(axis=0)):
                 print(f"{name}[{b}]: {' '.join(str(int(n)) for n in np.ravel(counts))}")
     if options.output:
-        np.savez_compressed(options.output, allow_pickle=False, **{name: values[name] for name in plan["outputs"]})
+        try:
+            files().write(options.output, {name: values[name] for name in plan["outputs"]})
+        except ValueError as error:
+            sys.exit(f"{options.output}: {error}")
 
 
 if __name__ == "__main__":
