@@ -59,9 +59,12 @@ class Timed:
 
 
 class Builder:
-    """Collects ops, edges, violations. `name` and `loc` are those of the construct that is being read."""
+    """Collects ops, edges, violations. `name` and `loc` are those of the construct that is being read.
 
-    def __init__(self, root: nn.Module) -> None:
+    `earlier`: of another call of the same module; equal arrays are its own, so that they are in memory once.
+    """
+
+    def __init__(self, root: nn.Module, earlier: Builder | None = None) -> None:
         self.ops: dict[str, Op] = {}
         self.edges: dict[Edge, None] = {}
         self.violations: list[Violation] = []
@@ -79,6 +82,7 @@ class Builder:
         # made later could have its id, and would be taken for it.
         self._alive: list[Tensor] = []
         self._arrays: dict[int, Array] = {}
+        self._earlier = {} if earlier is None else earlier._arrays
         for path, module in root.named_modules():
             for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None:
@@ -277,8 +281,17 @@ class Builder:
                 return to_array(tensor)
             return np.ascontiguousarray(self.array(whole).T) if turned else self.array(whole)
         if id(tensor) not in self._arrays:
-            self._arrays[id(tensor)] = to_array(tensor)
+            self._arrays[id(tensor)] = self._shared(tensor)
         return self._arrays[id(tensor)]
+
+    def _shared(self, tensor: Tensor) -> Array:
+        """The array that an earlier call made of the same tensor, if the numbers are the same still."""
+        made = self._earlier.get(id(tensor))
+        if made is not None and tensor.device.type == "cpu" and tensor.dtype == torch.from_numpy(made).dtype:
+            there = tensor.detach().numpy()
+            if made.shape == there.shape and np.array_equal(made, there):
+                return made
+        return to_array(tensor)
 
     def fitted(self, value: Tensor, like: Signal) -> Array:
         """A constant as an array that broadcasts to the shape of `like`, its leading axes of length 1 taken away.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from snnir.errors import CompileError, UsageError
 from snnir.frontends.torch_fx import foreign
+from snnir.frontends.torch_fx.again import kept
 from snnir.frontends.torch_fx.builder import Binding, Builder
 from snnir.frontends.torch_fx.inputs import arguments, as_shape, by_argument, probed
 from snnir.frontends.torch_fx.loops import ROUNDS, STEP_HINT, Loop
@@ -127,8 +128,14 @@ def _attempt(
     with _evaluating(root), untouched(builder, root):
         shapes, steps = _shapes(builder, root, module, names, example_input, input_shape)
         inputs = _inputs(builder, root, names, shapes, steps, fallback)
-        builder.name = type(module).__name__
-        result = Tracer(builder, fallback).run(root, inputs)
+        builder.name = place = type(module).__name__
+        tracer = Tracer(builder, fallback)
+        result = tracer.run(root, inputs)
+        state = None
+        if not builder.violations:
+            state = kept(tracer, root, lambda b: _inputs(b, root, names, shapes, steps, fallback), fallback, place)
+    if state is not None and not builder.violations:
+        builder.violations.append(state)
     foreign.keep(builder, result)
     if loop is not None:
         builder.lost.clear()  # the loop hands the states on

@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +41,14 @@ RUN_HINT = "the compiler reads forward() by running it once on symbols; this lin
 BRANCH_HINT = "a graph has no branches; decide by the module's own attributes"
 
 
+@dataclass
+class History:
+    """Whether forward() computed with what an earlier call of it gave: signals, or states of layers."""
+
+    signals: bool = False
+    states: bool = False
+
+
 class Tracer(fx.Tracer):
     """Runs a module's forward() on signals, once, and fills a `Builder`."""
 
@@ -51,6 +60,8 @@ class Tracer(fx.Tracer):
         self.overwritten: list[tuple[fx.Node, Loc]] = []
         self._branches: dict[str, bool] = {}
         self._computing = 0
+        self.history: History | None = None  # where forward() is called again: what the first call left
+        self.over = False
         self.result: Any = UNKNOWN
 
     def run(self, root: nn.Module, inputs: dict[str, Signal | Unknown | State]) -> Any:
@@ -60,6 +71,7 @@ class Tracer(fx.Tracer):
             self.trace(root)
         except Exception as error:  # of the user's forward: anything
             self._blame(error)
+        self.over = True
         for node, loc in self.overwritten:
             if len(node.users) > 1:
                 self.builder.report(
@@ -133,6 +145,8 @@ class Tracer(fx.Tracer):
         type_expr: Any = None,
         proxy_factory_fn: Any = None,
     ) -> Any:
+        if self.history is not None:
+            self._recall((*args, *kwargs.values()))
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
         value = self._convert(proxy.node, self._values(args), self._values(kwargs))
         return self._wrap(proxy, value)
@@ -173,6 +187,19 @@ class Tracer(fx.Tracer):
             "trace-number", "a tensor is used as a Python number", self._scope(), self._here(), hint=hint
         )
         return 1
+
+    def _recall(self, used: tuple[Any, ...]) -> None:
+        """Refuses signals of an earlier call; states of layers are the graph's own business."""
+        values: list[Any] = []
+        fx.node.map_aggregate(used, values.append)
+        for value in values:
+            if isinstance(value, Traced) and value.tracer.over and self.history is not None:
+                if isinstance(value.node.meta.get("value"), State):
+                    self.history.states = True
+                else:
+                    self.history.signals = True
+        if self.history is not None and self.history.signals:
+            raise Unreadable("forward() computes with what an earlier call of it gave")
 
     # -- values --------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A trace leaves the user's module as it was, and sees what forward() would keep from one call to the next.
+"""A trace leaves the user's modules and their classes as they were, and sees what forward() keeps from call to call.
 
 forward() may write to its module: snnTorch's init_leaky() makes new states, hand-written neurons keep their membrane in
 an attribute, others count calls or note values for a plot. Whatever it writes is taken back. What it reads first and
@@ -26,8 +26,9 @@ from snnir.ops import Loc
 
 _CONTAINERS = (list, dict, set)
 _TORCHS_OWN = frozenset(vars(nn.Module()))  # hooks and the like
+_NOTHING = object()
 _DEPTH = 4  # of containers and objects within one another that are looked into
-_HINT = (
+HINT = (
     "let a neuron of snnir.nn, or of a framework, carry its state over time; values for a plot are recorded outside "
     "forward(): snnir.interpret(graph, x, record=...)"
 )
@@ -37,8 +38,12 @@ _HINT = (
 def untouched(builder: Builder, root: nn.Module) -> Iterator[None]:
     """Takes back what a trace does to `root`; reports values that its forward() keeps from call to call."""
     paths = {module: path for path, module in root.named_modules()}
+    for path, module in [(p, m) for m, p in paths.items()]:
+        _beside(path, module, paths)
     kept = [_Kept.of(module) for module in paths]
     watch = _Watch({id(module) for module in paths if not is_leaf(module) and not home(module)})
+    kinds = {cls for module in paths if id(module) in watch.modules for cls in type(module).__mro__}
+    shared = [_Class.of(cls) for cls in kinds if cls.__module__.partition(".")[0] not in ("torch", "builtins")]
     with watch.on({type(module) for module in paths if id(module) in watch.modules}):
         try:
             yield
@@ -47,6 +52,17 @@ def untouched(builder: Builder, root: nn.Module) -> Iterator[None]:
         finally:
             for one in kept:
                 one.restore()
+            for kind in shared:
+                kind.restore()
+
+
+def _beside(path: str, module: nn.Module, paths: dict[nn.Module, str]) -> None:
+    """Adds the modules that a module holds in lists, dicts and other objects, where torch does not see them."""
+    for name, value in _flat(vars(module)).items():
+        for inner in (value, *(v for holder in _holders([value]) for v in _inside(holder))):
+            if isinstance(inner, nn.Module) and inner not in paths:
+                for below, part in inner.named_modules(prefix=f"{path}.{name}" if path else name):
+                    paths.setdefault(part, below)
 
 
 @dataclass
@@ -108,6 +124,38 @@ class _Kept:
 
 
 @dataclass
+class _Class:
+    """What a class of modules holds beside its code, with what that holds: all its instances have it together."""
+
+    kind: type
+    attributes: dict[str, Any]
+    deeper: list[tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, kind: type) -> _Class:
+        attributes = _values_of(kind)
+        return cls(kind, attributes, [(h, _held(h)) for h in _holders(attributes.values())])
+
+    def restore(self) -> None:
+        """Puts everything back."""
+        now = _values_of(self.kind)
+        for name in now.keys() - self.attributes.keys():
+            delattr(self.kind, name)
+        for name, value in self.attributes.items():
+            if now.get(name, _NOTHING) is not value:
+                setattr(self.kind, name, value)
+        for holder, before in self.deeper:
+            if not _alike(_held(holder), before):
+                _refill(holder, before)
+
+
+def _values_of(kind: type) -> dict[str, Any]:
+    """Attributes of a class that are no code."""
+    plain = {name: value for name, value in vars(kind).items() if not name.startswith("__")}
+    return {name: value for name, value in plain.items() if not (callable(value) or hasattr(value, "__get__"))}
+
+
+@dataclass
 class _Watch:
     """Which attributes of the user's own modules are read before they are written, and where they are written."""
 
@@ -155,7 +203,7 @@ def _report(builder: Builder, kept: _Kept, path: str, watch: _Watch) -> None:
         file, line = watch.lines.get((id(kept.module), name), ("", 0))
         loc = Loc(short(file), line, path) if file else builder.loc
         spelt = f"{path}.{name}" if path else name
-        builder.report("trace-state", what, spelt, loc, hint=_HINT)
+        builder.report("trace-state", what, spelt, loc, hint=HINT)
 
     if id(kept.module) not in watch.modules:
         return
@@ -212,7 +260,9 @@ def _holders(values: Iterable[Any]) -> list[Any]:
 
 def _is_object(value: Any) -> bool:
     """Whether it may hold a state in attributes, and is no part of the network, nor of Python."""
-    if isinstance(value, (fx.Proxy, nn.Module, Tensor, type, ModuleType)) or callable(value):
+    if isinstance(value, (fx.Proxy, nn.Module, Tensor, type, ModuleType)):
+        return False
+    if callable(value) and type(value).__module__.partition(".")[0] in ("torch", "builtins", "functools"):
         return False
     return isinstance(getattr(value, "__dict__", None), dict)
 

@@ -304,7 +304,21 @@ def test_surrogates_of_snntorch_fire_above_zero() -> None:
         assert snnir.load(net, dt=DT).semantics.comparison == ">"
 
 
-@pytest.mark.parametrize("target", ["torch", "norse", "rockpool", "onnx", "xylo-audio3", "lava"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_network_of_snntorch_runs_as_it_does_there_elsewhere(target: str, mechanism: str, delay: bool) -> None:
+    torch.manual_seed(2)
+    options: dict[str, Any] = {"reset_mechanism": mechanism, "reset_delay": delay}
+    kinds = [layer("Leaky", **options), nn.Linear(6, 6), layer("Synaptic", **options), nn.Linear(6, 6)]
+    net = louder(nn.Sequential(nn.Linear(5, 6), *kinds, layer("RLeaky", **options), nn.Linear(6, 4)))
+    x = noise(5)
+    want = run(net, x)
+    assert float(want.abs().sum()) > 10
+    np.testing.assert_allclose(run_on(snnir.load(net, dt=DT), target, x), want.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("target", ["rockpool", "onnx", "xylo-audio3", "lava"])
 def test_a_subtraction_that_holds_is_refused_where_nothing_does_it(target: str) -> None:
     net = nn.Sequential(nn.Linear(5, 6), snn.Leaky(0.5, reset_delay=False, **HIDDEN), nn.Linear(6, 2))
     graph = snnir.load(nn.Sequential(*net, snn.Leaky(0.5, reset_delay=False, **HIDDEN)), dt=DT)

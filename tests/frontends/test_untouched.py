@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import norse.torch as norse
 import numpy as np
@@ -264,6 +264,163 @@ def test_states_within_others_and_of_private_names_are_refused_and_taken_back(ho
     assert len(caught.value.violations) == 1
     assert getattr(model, attribute) is holder
     assert holder == make()
+
+
+class Slots:
+    __slots__ = ("v",)
+
+    def __init__(self) -> None:
+        self.v: Any = 0.0
+
+
+class Leaks:
+    """A neuron that is no module, and a function to Python."""
+
+    def __init__(self) -> None:
+        self.v: Any = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.v = 0.9 * self.v + x
+        return self.v  # type: ignore[no-any-return]
+
+
+class Cell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.v: Any = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.v = 0.9 * self.v + x
+        return self.v  # type: ignore[no-any-return]
+
+
+MEMBRANE: Any = 0.0
+
+
+def globally(model: Any, x: Tensor) -> Tensor:
+    global MEMBRANE
+    MEMBRANE = 0.9 * MEMBRANE + x
+    return MEMBRANE  # type: ignore[no-any-return]
+
+
+def enclosed() -> Callable[[Any, Tensor], Tensor]:
+    v: Any = 0.0
+
+    def step(model: Any, x: Tensor) -> Tensor:
+        nonlocal v
+        v = 0.9 * v + x
+        return v  # type: ignore[no-any-return]
+
+    return step
+
+
+def of_class(model: Any, x: Tensor) -> Tensor:
+    type(model).v = 0.9 * type(model).v + x
+    return type(model).v  # type: ignore[no-any-return]
+
+
+def in_class_list(model: Any, x: Tensor) -> Tensor:
+    model.past.append(x)
+    return sum(model.past[-2:])  # type: ignore[no-any-return]
+
+
+def by_default(model: Any, x: Tensor, past: list[Tensor] = []) -> Tensor:  # noqa: B006
+    past.append(x)
+    return sum(past[-2:])  # type: ignore[return-value]
+
+
+def of_function(model: Any, x: Tensor) -> Tensor:
+    of_function.v = 0.9 * getattr(of_function, "v", 0.0) + x  # type: ignore[attr-defined]
+    return of_function.v  # type: ignore[attr-defined, no-any-return]
+
+
+def in_slots(model: Any, x: Tensor) -> Tensor:
+    model.slots.v = 0.9 * model.slots.v + x
+    return model.slots.v  # type: ignore[no-any-return]
+
+
+def counted(model: Any, x: Tensor) -> Tensor:
+    model.calls += 1
+    return x * model.calls
+
+
+def noisy(model: Any, x: Tensor) -> Tensor:
+    return x + torch.randn(4)
+
+
+ELSEWHERE: dict[str, Callable[[], Callable[[Any, Tensor], Tensor]]] = {
+    "class": lambda: of_class,
+    "list of the class": lambda: in_class_list,
+    "module in a list": lambda: lambda model, x: model.cells[0].forward(x),  # type: ignore[no-any-return]
+    "module in a dict": lambda: lambda model, x: model.named["a"].forward(x),  # type: ignore[no-any-return]
+    "callable": lambda: lambda model, x: model.leaks(x),  # type: ignore[no-any-return]
+    "bound method": lambda: lambda model, x: model.method(x),  # type: ignore[no-any-return]
+    "slots": lambda: in_slots,
+    "global": lambda: globally,
+    "closure": enclosed,
+    "default": lambda: by_default,
+    "function": lambda: of_function,
+    "count": lambda: counted,
+    "noise": lambda: noisy,
+}
+
+
+@pytest.mark.parametrize("how", ELSEWHERE)
+def test_states_that_no_module_holds_are_refused(how: str) -> None:
+    """The first call of forward() was taken for all of them, and what it had kept was lost without a word."""
+    step = ELSEWHERE[how]()
+
+    class Model(nn.Module):
+        input_shape = (4,)
+        v: Any = 0.0
+        past: ClassVar[list[Any]] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.cells, self.named = [Cell()], {"a": Cell()}
+            self.leaks, self.method, self.slots, self.calls = Leaks(), Leaks().__call__, Slots(), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return step(self, self.fc(x))
+
+    model = Model()
+    before = held(model)
+    with pytest.raises(CompileError, match=r"\[trace-state\] .*: forward\(\) (keeps|computes it anew)") as caught:
+        snnir.load(model, dt=1e-3)
+    assert len(caught.value.violations) == 1
+    assert "test_untouched.py:" in caught.value.violations[0].loc
+    assert how in ("slots", "bound method") or held(model) == before
+    assert (Model.v, Model.past) == (0.0, [])
+
+
+def test_what_is_kept_and_never_read_is_no_state() -> None:
+    class Model(nn.Module):
+        input_shape = (4,)
+        last: Any = None
+        log: ClassVar[list[Any]] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.mask: Tensor | None = None
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.mask is None:
+                self.mask = torch.tensor([1.0, 0.0, 2.0, 1.0])
+            y: Tensor = self.fc(x) * self.mask
+            type(self).last = y
+            self.log.append(y)
+            self.calls += 1
+            return y
+
+    model = Model()
+    graph = snnir.load(model, dt=1e-3)
+    assert (Model.last, Model.log, model.calls, model.mask) == (None, [], 0, None)
+    x = torch.rand(3, 4)
+    got = snnir.interpret(graph, x[None].numpy())[0]
+    np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("private", [False, True])
