@@ -96,9 +96,11 @@ def sample(
     given = partial(_called, denoise, spec)
     if (sampler or usual_sampler(spec)) == "ancestral":
         fresh = fresh or fresh_noise(spec, range(len(start)), dtype=start.dtype)
-        x = ancestral_currents(given, spec, start, steps, fresh, clip)
+        draw = partial(ancestral_currents, given, spec, start, steps, fresh, clip)
     else:
-        x = _ddim_currents(given, spec, start, steps, clip)
+        draw = partial(_ddim_currents, given, spec, start, steps, clip)
+    with np.errstate(over="ignore", invalid="ignore"):  # `_finite` says it, once
+        x = draw()
     _finite(x, "the images after the last step")
     images = unfold_pixels(x.mean(axis=0), spec.fold)
     return Sampled(np.clip(images, -1, 1), x)

@@ -10,6 +10,7 @@ from snnir.errors import Violation
 
 KEY = "snnir.network"
 _OF_USE = ("diffusion", "instead")  # what a graph's metadata says of its use, not of its arrays
+_MEANS = ("prediction",)  # what tells networks apart whose arrays have the same shapes
 _SHOWN = 3
 
 
@@ -48,7 +49,7 @@ def misfits(
         for key in other:
             shape = Violation("weights-shape", f"{key} {list(given[key])}", where, expected=str(list(wanted[key])))
             found.append(shape)
-    apart = _apart(said or {}, metadata or {}) if found else []
+    apart = [entry for entry in _apart(said or {}, metadata or {}) if found or entry[0] in _MEANS]
     if apart:
         what = "is of another network: " + ", ".join(f"{name} is {a} there and {b} here" for name, a, b in apart)
         hint = "build the network as it was trained: " + " ".join(_option(name, a) for name, a, _ in apart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ def test_weights_of_another_size_say_of_which(tmp_path: Path) -> None:
     assert caught.value.violations[0].hint == "build the network as it was trained: -S 'image=[1,4,8]' -S width=4"
 
 
+@pytest.mark.parametrize("variant", ["published", "spiking"])
+def test_weights_that_predict_something_else(variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every array fits, and what it draws would be nonsense."""
+    said = "is of another network: prediction is v there and noise here"
+    with pytest.raises(CompileError) as caught:
+        sdit.build("digits", variant=variant, weights="shipped", prediction="noise")
+    (found,) = caught.value.violations
+    assert (found.rule, found.what) == ("other-network", said)
+    assert found.hint == "build the network as it was trained: -S prediction=v"
+    path, image = written(tmp_path / "w.safetensors", variant=variant), str(tmp_path / "x.npz")
+    command = ["sample", MODEL, *OPTIONS, "--variant", variant, "-S", "prediction=noise", "--weights", path]
+    assert said in told(capsys, *command, "-n", "1", "--steps", "1", "-o", image)
+    assert sdit.build("digits", variant=variant, weights="shipped", steps=8)  # longer, but the same network
+
+
 def test_weights_that_hold_less_or_more_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A part that stays random would be worse than an error; files without a note of their network are judged too."""
     arrays = load_file(written(tmp_path / "w.safetensors"))
@@ -113,6 +129,10 @@ def test_weights_that_hold_less_or_more_are_no_weights(tmp_path: Path, capsys: p
     ("flags", "said"),
     [
         (
+            ["--guidance", "1e300", "--steps", "1"],
+            "holds values that are not finite expected finite numbers help smaller",
+        ),
+        (
             ["-S", "classes=0", "--guidance", "2", "--label", "3"],
             "a label and guidance of 2: this network has no labels",
         ),
@@ -127,5 +147,7 @@ def test_sampling(
 ) -> None:
     image = str(tmp_path / "x.npz")
     command = ["sample", MODEL, *OPTIONS, "--variant", variant, "--weights", "none", "-n", "2", "-o", image]
-    assert said in told(capsys, *command, *flags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert said in told(capsys, *command, *flags)
     assert not Path(image).exists()
