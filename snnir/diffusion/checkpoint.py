@@ -21,7 +21,7 @@ from snnir.ops import Array, BatchNorm, Neuron
 from snnir.store import digest
 
 NAME = "checkpoint.safetensors"
-_FORMAT = "snnir-checkpoint-1"
+_KEY, _FORMAT = "snnir.checkpoint", 2
 _SAME = "resume with the same"
 _WHAT = {"data": "the digest of the training images", "network": "the digest of the network but its weights"}
 
@@ -30,8 +30,10 @@ def write(folder: Path, step: int, config: Mapping[str, Any], tensors: Mapping[s
     """Replaces the folder's checkpoint; at any moment the old or the new one is there, whole."""
     from safetensors.torch import save
 
-    note = {"format": _FORMAT, "step": str(step), "config": json.dumps(dict(config))}
-    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, metadata=note)
+    note = {"format": _FORMAT, "step": step, "config": dict(config)}
+    # One key: safetensors writes several in an order that differs from process to process.
+    metadata = {_KEY: json.dumps(note, sort_keys=True)}
+    data = save({k: v.detach().contiguous() for k, v in tensors.items()}, metadata=metadata)
     replace_file(folder / NAME, data)
 
 
@@ -85,16 +87,29 @@ def read(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -
         raise fail("no-checkpoint", "there is none", where=str(path), hint="leave --resume away to begin anew")
     try:
         with safe_open(path, framework="pt") as file:
-            note = file.metadata() or {}
+            note = _note(file.metadata())
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise fail("broken-checkpoint", f"cannot be read: {error}", where=str(path)) from None
-    if note.get("format") != _FORMAT:
-        raise fail("broken-checkpoint", "is no checkpoint of a training run", where=str(path), expected=_FORMAT)
-    faults = [*_other_run(path, json.loads(note["config"]), config), *_other_model(path, tensors, state)]
+    if note is None:
+        what, wanted = "is no checkpoint of a training run", f"one of format {_FORMAT}, written by `snnir train`"
+        raise fail("broken-checkpoint", what, where=str(path), expected=wanted)
+    faults = [*_other_run(path, note["config"], config), *_other_model(path, tensors, state)]
     if faults:
         raise CompileError(faults, title="the checkpoint does not fit")
     return int(note["step"]), tensors
+
+
+def _note(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None for another file."""
+    said = metadata or {}
+    if said.get("format") == "snnir-checkpoint-1":  # as they were written before
+        return {"step": said["step"], "config": json.loads(said["config"])}
+    try:
+        note = json.loads(said.get(_KEY, "null"))
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) and note.get("format") == _FORMAT else None
 
 
 def _other_run(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Violation]:
@@ -127,7 +142,7 @@ def steps_seen(folder: Path) -> int:
 
     try:
         with safe_open(folder / NAME, framework="pt") as file:
-            return int((file.metadata() or {}).get("step", "0"))
+            return int((_note(file.metadata()) or {"step": 0})["step"])
     except (SafetensorError, OSError):
         return 0
 

@@ -55,6 +55,7 @@ def _whole(row: dict[str, str]) -> bool:
 def plot(log: Path, picture: Path) -> bool:
     """Draws the losses over the images seen; False where matplotlib is not installed."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         return False
@@ -70,5 +71,6 @@ def plot(log: Path, picture: Path) -> bool:
     axes.set(xlabel="images seen", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(picture)
+    with rc_context({"svg.hashsalt": "snnir"}):  # the same log, the same bytes
+        figure.savefig(picture, metadata={"Date": None} if picture.suffix == ".svg" else None)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 import snnir
 from snnir.diffusion import checkpoint
-from snnir.diffusion.log import Log
+from snnir.diffusion.log import Log, plot
 from snnir.diffusion.spec import spec_of
 from snnir.diffusion.train import DivergedError, Progress, TrainConfig, train
 from snnir.errors import CompileError, UsageError
@@ -129,6 +130,46 @@ def test_a_log_that_is_torn_or_none_is_begun_anew(tmp_path):
     (tmp_path / "log.csv").write_text(whole)
     assert [row["step"] for row in Log(tmp_path, 4).rows()] == ["4"]
     assert Log(tmp_path, 3).rows() == []
+
+
+def test_the_same_run_gives_the_same_bytes_in_another_process(tmp_path):
+    common = ("--data", "digits", "--images", "48", "--every", "1")
+    for name in ("one", "two"):
+        done = run(*common, "-o", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+    for file in ("checkpoint.safetensors", "weights.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+
+
+def test_a_plot_of_the_same_log_has_the_same_bytes(tmp_path):
+    log = Log(tmp_path)
+    for step in (4, 8):
+        log.add(Progress(step, 12, 8 * step, 1.0 / step, 0.5, 0.5, 1e-3, 2.0))
+    assert plot(log.path, tmp_path / "a.svg")
+    assert plot(log.path, tmp_path / "b.svg")
+    first = (tmp_path / "a.svg").read_text()
+    assert first == (tmp_path / "b.svg").read_text()
+    assert "images seen" in first or "<path" in first
+    assert "dc:date" not in first
+
+
+def test_a_checkpoint_as_they_were_before_is_read(tmp_path):
+    graph, spec = network()
+    config = replace(CONFIG, images=16)
+    state = train(snnir.compile(graph, target="torch").module(), spec, pictures(), config, folder=tmp_path)
+    path = tmp_path / checkpoint.NAME
+    said = {"format": "snnir-checkpoint-1", "step": "2", "config": json.dumps({"images": 16, "seed": 4})}
+    path.write_bytes(save(load_file(path), metadata=said))
+    assert checkpoint.steps_seen(tmp_path) == 2
+    module = snnir.compile(graph, target="torch").module()
+    again = train(module, spec, pictures(), config, folder=tmp_path, resume=True)
+    assert all(np.array_equal(value, again[key]) for key, value in state.items())
+    for said in ({}, {"snnir.checkpoint": "{"}, {"snnir.checkpoint": "[]"}, {"format": "other"}):
+        path.write_bytes(save(load_file(path), metadata=said))
+        assert checkpoint.steps_seen(tmp_path) == 0
+        with pytest.raises(CompileError, match="is no checkpoint of a training run"):
+            train(module, spec, pictures(), config, folder=tmp_path, resume=True)
 
 
 def test_what_a_kill_left_beside_the_checkpoint_is_removed(tmp_path):
