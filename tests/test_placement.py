@@ -217,3 +217,24 @@ def test_means_that_a_host_takes_and_delays() -> None:
     assert [n for n in graph.ops if placement.places[n].side == "chip"] == ["late", "w", "a"]
     x = example(graph)
     assert np.array_equal(run(placement, x)["y"], snnir.interpret(graph, x))
+
+
+def test_a_part_that_was_tried_alone_is_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its layout is kept with its graph, from the first trial to the artifact."""
+    from snnir.backends.lava import planner
+
+    read: list[Graph] = []
+    real = planner.read_network
+    monkeypatch.setattr(planner, "read_network", lambda graph, reading: (read.append(graph), real(graph, reading))[1])
+
+    def norm() -> LayerNorm:
+        return LayerNorm(weight=np.ones(4), bias=np.zeros(4))
+
+    ops = [("x", Input(shape=(4,))), ("n0", norm()), ("a", lif(4)), ("n1", norm()), ("b", lif(4)), ("y", Output())]
+    graph = chain(*ops, semantics=MEANING)
+    x = np.random.default_rng(0).normal(0, 9, (10, 2, 4))
+    result = snnir.compile(graph, "lava", host="onnx", calibrate=x)
+    placement = result.artifact.placement  # type: ignore[attr-defined]
+    assert [list(part.gives) for part in placement.chips] == [["a"], ["b"]]
+    assert [list(graph.ops) for graph in read] == [list(part.graph.ops) for part in placement.chips]
+    assert np.array_equal(run(placement, {"x": x})["y"], snnir.interpret(graph, x))

@@ -14,7 +14,7 @@ from snnir.ops import Input, Neuron, Output, Repeat, TemporalMean, Threshold
 from snnir.placement.chips.spread import several_of
 from snnir.placement.crossing import crossings_of, faults_of
 from snnir.placement.examples import example
-from snnir.placement.fitting import check_alone, factor, lags_of, of_room, ports_of, violations_of
+from snnir.placement.fitting import Tried, check_alone, factor, lags_of, of_room, ports_of, violations_of
 from snnir.placement.integers import Integers, ops_of
 from snnir.placement.kinds import bounds, free_ops
 from snnir.placement.loop_time import short_loops
@@ -123,6 +123,7 @@ class _Search:
     misfits: list[dict[str, Any]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
     together: frozenset[tuple[str, str]] = frozenset()
+    tried: Tried = field(default_factory=Tried)
     loops: Loops = field(init=False)
     reasons: Reasons = field(init=False)
 
@@ -231,6 +232,7 @@ class _Search:
             part = part_of(self.graph, sides, "trial", members, Fraction(1))
         except Apart:  # from what is beside them, which it need not be
             return []
+        self.tried.keep(part)
         return [v for v in self._broken(part) if not of_room(v)]
 
     def _broken(self, part: Part) -> list[Violation]:
@@ -270,7 +272,7 @@ class _Search:
         pairs, most, crowded = sorted(self.together), self.reasons.most, self.reasons.crowded
         chip = on_chip(self.graph, able, self.forced, self.ports, most, loose, pairs, crowded)
         sides = sides_of(self.graph, chip)
-        return sides, cut(self.graph, sides)
+        return sides, self.tried.known(cut(self.graph, sides))
 
     def _require_ports(self, steps: Sequence[Step]) -> None:
         faults = self._not_crossing(steps)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from snnir.errors import CompileError, UsageError, Violation
-from snnir.graph import Graph
+from snnir.graph import Edge, Graph
+from snnir.ops import Input, Output
+from snnir.placement.types import Encode, Loop, Part
 from snnir.target import Backend, Ports, Target, with_allowed
+
+Key = tuple[tuple[str, ...], tuple[str, ...], tuple[Edge, ...]]
 
 
 def ports_of(target: Target) -> Ports:
@@ -33,6 +38,33 @@ def check_alone(target: Target, options: Mapping[str, Any]) -> None:
     if alone:
         named = ", ".join(alone)
         raise UsageError(f"{target.name}'s option {named} does not go with a host, which keeps the network's steps")
+
+
+@dataclass
+class Tried:
+    """Sub-networks that were looked at: a part that is the same gets the very graph, which the backend keeps its layout
+    with."""
+
+    graphs: dict[Key, Graph] = field(default_factory=dict)
+
+    def keep(self, part: Part) -> None:
+        """Remembers a part's graph."""
+        self.graphs[key_of(part)] = part.graph
+
+    def known(self, steps: Iterable[Part | Encode | Loop]) -> tuple[Part | Encode | Loop, ...]:
+        """The steps, with the graphs that are remembered."""
+        return tuple(self._known(step) if isinstance(step, Part) else step for step in steps)
+
+    def _known(self, part: Part) -> Part:
+        graph = self.graphs.get(key_of(part), part.graph)
+        pairs = zip(graph.ops.values(), part.graph.ops.values(), strict=True)
+        same = all(a is b or (type(a) is type(b) and isinstance(a, (Input, Output))) for a, b in pairs)
+        return replace(part, graph=graph) if same else part
+
+
+def key_of(part: Part) -> Key:
+    """What makes a part of a network: its ops are the network's own but for its ends, so their names say which."""
+    return tuple(part.graph.ops), part.graph.inputs, part.graph.edges
 
 
 def violations_of(part: Graph, chip: Backend, allow: Sequence[str], options: Mapping[str, Any]) -> list[Violation]:

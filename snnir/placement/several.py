@@ -11,18 +11,16 @@ from functools import cached_property
 from typing import Any
 
 from snnir.errors import CompileError, Violation
-from snnir.graph import Edge, Graph
+from snnir.graph import Graph
 from snnir.ops import Array, Neuron, Threshold
 from snnir.placement.chips.running import arrivals
 from snnir.placement.chips.spread import chips_of, require_chips, several_of, spread_counted
 from snnir.placement.chips.types import Spread
-from snnir.placement.fitting import lags_of, violations_of
+from snnir.placement.fitting import Key, key_of, lags_of, violations_of
 from snnir.placement.integers import Integers
 from snnir.placement.kinds import free_ops
 from snnir.placement.types import Part
 from snnir.target import Backend
-
-_Key = tuple[tuple[str, ...], tuple[str, ...], tuple[Edge, ...]]
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Several:
     allow: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
-    _known: dict[_Key, Spread | tuple[Violation, ...]] = field(default_factory=dict)
+    _known: dict[Key, Spread | tuple[Violation, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_chips(self.chip)
@@ -101,8 +99,7 @@ class Several:
         return several_of(self.graph, self.shown)
 
     def _found(self, part: Part) -> Spread | tuple[Violation, ...]:
-        # A part's ops are the whole network's own but for its ends, so their names say which they are.
-        key = (tuple(part.graph.ops), part.graph.inputs, part.graph.edges)
+        key = key_of(part)
         if key not in self._known:
             try:
                 self._known[key] = spread_counted(
