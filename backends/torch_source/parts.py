@@ -64,6 +64,17 @@ def forget(model: nn.Module, _inputs: Any, _output: Any) -> None:
                 layer._buffers[name] = None if value is None else value.detach()
 
 
+def untrained(model: Any, _inputs: Any = None) -> None:
+    """Refuses to train weights that another model computed from its parameters; before each call of `model`."""
+    if model.training and torch.is_grad_enabled():
+        made = "; ".join(f"{name} from {parameters}" for name, parameters in model.DERIVED.items())
+        raise RuntimeError(
+            f"weights were computed when the model was compiled, and training would change the results alone: {made}. "
+            "Train the model that this one was compiled from, or remove what computes them there before it is "
+            "compiled. model.eval() or torch.no_grad() runs this one as it is."
+        )
+
+
 def folded(layer: Any, x: Tensor, axes: int) -> Tensor:
     """`layer` on x, whose samples have `axes` axes; all axes in front of them are one batch to it."""
     return layer(x.flatten(0, -axes - 1)).unflatten(0, x.shape[:-axes])

@@ -15,7 +15,7 @@ from snnir.backends.torch_source.program import Program
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, literal, visible
 from snnir.backends.torch_source.weights import shared
 from snnir.graph import Graph
-from snnir.learning import learned
+from snnir.learning import DERIVED, learned
 from snnir.naming import identifiers
 from snnir.schedule import schedule
 
@@ -36,6 +36,8 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     classes.need("recorded", "expect")
     if _trains_neurons(graph):
         classes.need("forget")
+    if any(op.metadata.get(DERIVED) for op in graph.ops.values()):
+        classes.need("untrained")
     beside = [*with_needs(classes.parts).values(), *classes.sources()]
     appendix = dialect.appendix()
     taken = names("\n".join([*beside, appendix])) | names("\n".join(_imports(dialect))) | {"Model", "DT"}
@@ -168,6 +170,11 @@ def _model(
     spelt = {name: a for name, a in attributes.items() if a != name and name in layers}
     pairs_of = shared(graph).items()
     twins = {f"{attributes[op]}.{field}": f"{attributes[first]}.{slot}" for (op, field), (first, slot) in pairs_of}
+    derived = {
+        f"{attributes[name]}.{field}": ", ".join(parameters)
+        for name, op in graph.ops.items()
+        for field, parameters in op.metadata.get(DERIVED, {}).items()
+    }
     lines = [
         "class Model(nn.Module):",
         '    """The network. Its state dict has the graph\'s own names, so trained weights go back as they are."""',
@@ -176,6 +183,7 @@ def _model(
         f"    OUTPUTS = {_tuple(graph.outputs)}",
         *(_constant("STEPWISE", stepwise, "ops on a cycle") if stepwise else []),
         *(_constant("SHARED", twins, "one array, read by two layers") if twins else []),
+        *(_constant("DERIVED", derived, "computed from a model's parameters") if derived else []),
         *(_constant("SPELT", spelt, "op -> its layer, where the names differ") if spelt else []),
         "",
         "    def __init__(self, weights: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32) -> None:",
@@ -200,6 +208,13 @@ def _model(
     lines.append("        self.to(dtype)")
     if _trains_neurons(graph):
         lines.append("        self.register_forward_hook(forget)")
+    if derived:
+        lines += [
+            "        for name in self.DERIVED:",
+            '            layer, field = name.split(".")',
+            "            getattr(getattr(self, layer), field).requires_grad_(False)",
+            "        self.register_forward_pre_hook(untrained)",
+        ]
     lines.append("")
     many = len(parameters) > 1
     signature = f"def forward(self, {', '.join(f'{p}: Tensor' for p in parameters)}, record=()):"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -331,6 +332,24 @@ def test_weights_whose_tie_a_graph_cannot_keep_are_not_trained_unnoticed(form: s
     frozen = Tied(form)
     frozen.weight.requires_grad_(False)
     assert not any("derived" in op.metadata for op in snnir.load(frozen).ops.values())
+
+
+@pytest.mark.parametrize("target", FAMILY)
+@pytest.mark.parametrize("form", ["transposed", "detached", "masked", "row"])
+def test_emitted_modules_refuse_to_train_what_was_computed(form: str, target: str) -> None:
+    graph = snnir.load(Tied(form))
+    module = snnir.compile(graph, target=target).module()
+    x = torch.rand(3, 2, 4, requires_grad=True)
+    for copied in (module, copy.deepcopy(module), module.double().float()):
+        with pytest.raises(RuntimeError, match=r" from weight\. Train the model"):
+            copied(x)
+    with torch.no_grad():
+        wanted = snnir.interpret(graph, x.numpy())
+        np.testing.assert_allclose(module(x).numpy(), wanted, rtol=1e-5, atol=1e-5)
+    module.eval()(x).sum().backward()  # the gradient of the input alone is nobody's training
+    assert x.grad is not None
+    there = {name: p for name, p in module.named_parameters() if name in module.DERIVED}
+    assert all(p.grad is None for p in there.values())
 
 
 class Computed(nn.Module):
