@@ -72,6 +72,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.n < 1:
         parser.error(f"-n is {options.n}, expected at least 1")
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}, expected at least 0")
+    if not Path(options.output).parent.is_dir():  # said before drawing, not after it
+        parser.error(f"-o: there is no folder {Path(options.output).parent}")
     host, module, runner = load()
     noise = np.random.default_rng(options.seed).standard_normal((options.n, len(host.mean)))
     images = module.sample(host, network(runner, options.xylosim), noise)

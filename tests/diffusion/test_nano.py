@@ -181,6 +181,16 @@ def test_the_artifact_draws_without_snnir(
         wanted = sample(host, exact, np.random.default_rng(7).standard_normal((3, 16)))
         np.testing.assert_allclose(images, wanted, atol=1e-12)
         assert (tmp_path / "out" / "mine.png").read_bytes().startswith(b"\x89PNG")
+    for options, said in (
+        (("-n", "0"), "-n is 0, expected at least 1"),
+        (("--seed", "-1"), "--seed is -1, expected at least 0"),
+        (("-o", "none/mine"), "there is no folder none"),
+    ):
+        command = [sys.executable, "-I", "-c", code, "sample.py", *options]
+        run = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=False)
+        assert run.returncode == 2
+        assert said in run.stderr
+        assert "Traceback" not in run.stderr
 
 
 # -- everywhere ----------------------------------------------------------------------------------------------------
