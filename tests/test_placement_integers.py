@@ -20,7 +20,20 @@ from snnir.backends.lava.backend import LavaBackend
 from snnir.cli import run as command
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Edge, Graph, chain
-from snnir.ops import LIF, Conv2d, CubaLIF, Delay, Flatten, Input, LayerNorm, Linear, Op, Output, TemporalMean
+from snnir.ops import (
+    LIF,
+    Conv2d,
+    CubaLIF,
+    Delay,
+    Flatten,
+    Input,
+    LayerNorm,
+    Linear,
+    Op,
+    Output,
+    TemporalMean,
+    Threshold,
+)
 from snnir.placement import Placement, partition
 from snnir.placement.automatic import placed
 from snnir.placement.integers import Integers
@@ -297,6 +310,26 @@ def test_a_xylo_population_that_comes_out_wrong_goes_to_the_host() -> None:
     assert str(result.artifact.placement) == str(placement)  # type: ignore[attr-defined]
     allowed = partition(graph, "xylo-audio3", calibrate=x, allow=["approximate"])
     assert sides(allowed, "host") == ["x", "y"]
+
+
+def test_pieces_of_a_population_on_several_chips_that_come_out_wrong_bring_all_of_it_to_the_host() -> None:
+    """The network spikes many times in a step there, a chip's output neurons once."""
+    ops = [("x", Input(shape=(4,))), ("w0", Linear(weight=np.full((6, 4), 2.0))), ("n0", cuba(6))]
+    ops += [("gate", Threshold(threshold=np.full(6, 0.5)))]  # no chip has it
+    ops += [("w1", Linear(weight=np.full((12, 6), 60.0))), ("n1", cuba(12)), ("y", Output())]
+    graph = chain(*ops, semantics=EVENTS.with_(spikes_per_step=15))
+    x = inputs_for(graph, T=40, values="spikes")
+    assert snnir.interpret(graph, x, record=["n0"])[1]["n0"].max() == 1
+    bent = partition(graph, "xylo-audio2", chips="auto", calibrate=x, allow=["approximate"])
+    assert [list(chip.gives) for spread in bent.spreads.values() for chip in spread.chips] == [
+        ["n1[0:6]"],
+        ["n1[6:12]"],
+    ]
+    found = partition(graph, "xylo-audio2", chips="auto", calibrate=x)
+    assert sides(found, "host") == ["x", "gate", "w1", "n1", "y"]
+    assert found.places["n1"].reason.endswith("[xylo-mismatch] (and 1 more)")
+    assert [v["where"] for v in found.moved[0]["violations"]] == ["n1[0:6]", "n1[6:12]"]
+    same_numbers(found, x)
 
 
 def test_what_an_option_asks_for_is_no_reason_to_move_anything() -> None:

@@ -137,7 +137,7 @@ def ops_of(violation: Violation, part: Part, whole: Graph) -> tuple[str, ...]:
     """The ops of the whole network, in their order, that a part's violation is about.
 
     It may name them as they are, as what they were made from, by the ends that give them, or as pieces of them
-    ('name#1', 'name~1').
+    ('name#1', 'name~1', 'name[0:8]').
     """
     graph = part.graph
     named = {n.strip() for n in violation.where.split(",")} - {""}
@@ -145,5 +145,5 @@ def ops_of(violation: Violation, part: Part, whole: Graph) -> tuple[str, ...]:
     found = {n for n in own if n in named}
     for name in named - found:
         traced = {n for n in own if name in graph.sources(n) or name == part.gives.get(n)}
-        found |= traced or {n for n in own if name.startswith((f"{n}#", f"{n}~"))}
+        found |= traced or {n for n in own if name.startswith((f"{n}#", f"{n}~", f"{n}["))}
     return tuple(n for n in own if n in found)
