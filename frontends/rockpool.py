@@ -25,6 +25,7 @@ import numpy as np
 from snnir import ops
 from snnir.errors import CompileError, UsageError, Violation
 from snnir.graph import Edge, Graph
+from snnir.learning import DROPOUT
 from snnir.ops import Array, Op
 from snnir.semantics import ROCKPOOL_SEMANTICS, Semantics
 
@@ -73,10 +74,11 @@ def load_rockpool(
     if reader.violations:
         raise CompileError(reader.violations, title=f"{type(module).__name__} cannot be read")
     reader.add("output", ops.Output(), result)
-    graph = Graph(reader.ops, tuple(reader.edges), rule)
+    metadata = {DROPOUT: reader.dropout} if reader.dropout else {}
+    graph = Graph(reader.ops, tuple(reader.edges), rule, metadata=metadata)
     if semantics is not None:
         own = rule.dt if semantics.dt is None else semantics.dt
-        graph = Graph(graph.ops, graph.edges, semantics.with_(dt=own))
+        graph = Graph(graph.ops, graph.edges, semantics.with_(dt=own), metadata=metadata)
     return graph.verify()
 
 
@@ -91,6 +93,7 @@ class _Reader:
     violations: list[Violation] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
     most: dict[str, int] = field(default_factory=dict)
+    dropout: dict[str, float] = field(default_factory=dict)
 
     def refuse(self, where: str, what: str, expected: str = "", hint: str = "") -> None:
         self.violations.append(Violation("rockpool-module", what, where=where, expected=expected, hint=hint))
@@ -244,7 +247,13 @@ def _exp_syn(reader: _Reader, module: Any, path: str, sources: _Sources) -> _Sou
 
 
 def _nothing(reader: _Reader, module: Any, path: str, sources: _Sources) -> _Sources:
+    return sources
+
+
+def _dropout(reader: _Reader, module: Any, path: str, sources: _Sources) -> _Sources:
     """Dropout, which is off in a compiled network."""
+    if module.p:
+        reader.dropout[path] = float(module.p)
     return sources
 
 
@@ -255,11 +264,11 @@ _LAYERS: Mapping[str, Callable[[_Reader, Any, str, _Sources], _Sources]] = {
     "LIFBitshiftTorch": _lif,
     "LIFNeuronTorch": _lif_neuron,
     "ExpSynTorch": _exp_syn,
-    "UnitDropout": _nothing,
-    "TimeStepDropout": _nothing,
+    "UnitDropout": _dropout,
+    "TimeStepDropout": _dropout,
     "torch.nn.Linear": _torch_linear,
     "torch.nn.Identity": _nothing,
-    "torch.nn.Dropout": _nothing,
+    "torch.nn.Dropout": _dropout,
 }
 
 

@@ -104,7 +104,7 @@ def _td_batch_norm(call: Call) -> Any:
 
 
 def _dropout(call: Call) -> Any:
-    return call.x
+    return call.b.dropped(call.x, call.layer.p)
 
 
 def _voting(call: Call) -> Any:

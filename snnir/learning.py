@@ -5,7 +5,8 @@ tuple of field names where it differs from what ops of that kind do by themselve
 trained, constants and neurons' parameters are not. `metadata["literal"]` is of a number in the code, which no file of
 weights holds. `metadata["derived"]` names the parameters that a field was computed from in forward(): what is trained
 there is not the array itself. `metadata["momentum"]` of a batch norm is how fast its statistics follow in training, as
-PyTorch has it; None for means over all batches.
+PyTorch has it; None for means over all batches. A graph's own `metadata["dropout"]` says what its model drops out in
+training, layer -> probability: no op stands for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from snnir.errors import CompileError, Violation
 from snnir.ops import Constant, Neuron, Op, Threshold
 
-LEARNED, LITERAL, DERIVED, MOMENTUM = "learned", "literal", "derived", "momentum"
+LEARNED, LITERAL, DERIVED, MOMENTUM, DROPOUT = "learned", "literal", "derived", "momentum", "dropout"
 
 _WEIGHTED = ("Linear", "Affine", "Conv1d", "Conv2d", "ConvTranspose2d", "BatchNorm", "LayerNorm")
 TRAINED: Mapping[str, tuple[str, ...]] = {
@@ -93,12 +94,16 @@ def _shifts(op: Op, names: Iterable[str]) -> bool:
     return any(offset is not None and bool(offset.any()) for offset in offsets)
 
 
-def check_trainable(ops: Mapping[str, Op]) -> None:
-    """Training the arrays of these ops trains what their author does.
+def check_trainable(ops: Mapping[str, Op], metadata: Mapping[str, Any] | None = None) -> None:
+    """Training the arrays of these ops trains what their author does, and as he does it.
+
+    Args:
+        ops: of a graph; metadata: the graph's own.
 
     Raises:
         CompileError: nothing is trained; an array was computed from the author's parameters, which training it would
-            not reach; a batch norm averages its statistics over all batches, which no emitted module does.
+            not reach; a batch norm averages its statistics over all batches, or values are dropped out, which no
+            emitted module does.
     """
     faults = [
         Violation(
@@ -125,8 +130,22 @@ def check_trainable(ops: Mapping[str, Op]) -> None:
         for name, op in ops.items()
         if MOMENTUM in op.metadata and op.metadata[MOMENTUM] is None
     ]
+    faults += [
+        Violation(
+            "learned-dropout",
+            f"drops out values in training, {_dropped(probability)} of them, which emitted modules do not",
+            where=where,
+            expected="a network without dropout",
+            hint="train the module itself in PyTorch, and load it with its weights; or leave dropout out (p=0)",
+        )
+        for where, probability in (metadata or {}).get(DROPOUT, {}).items()
+    ]
     if not any(map(learned, ops.values())):
         hint = "requires_grad_(True) on what is to be trained, before the network is loaded"
         faults.append(Violation("learned-nothing", "the network has no array that training changes", hint=hint))
     if faults:
         raise CompileError(faults)
+
+
+def _dropped(probability: Any) -> str:
+    return f"{probability:g}" if isinstance(probability, (int, float)) else str(probability)

@@ -21,6 +21,7 @@ from snnir.backends.torch_source.writer import Source, write
 from snnir.contents import source
 from snnir.errors import MissingPackageError, UsageError, did_you_mean
 from snnir.graph import Graph
+from snnir.learning import DROPOUT
 from snnir.ops import Array
 from snnir.pipeline import Pass
 from snnir.target import Files, Target
@@ -76,11 +77,13 @@ class TorchArtifact:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """Which neurons are the framework's own layers, and which are not and why."""
+        """Which neurons are the framework's own layers, and which are not and why; what training leaves out here."""
         layers = self.source.layers
+        dropped = self.graph.metadata.get(DROPOUT)
         return {
             "framework layers": {name: layer.uses for name, layer in layers.items() if layer.uses},
             "own cells": {name: layer.own for name, layer in layers.items() if layer.own},
+            **({"dropout not in here": dict(dropped)} if dropped else {}),
         }
 
     def files(self) -> Files:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from snnir import __version__, ops
 from snnir.backends.torch_source.layers import as_trained, stateless
@@ -15,7 +16,7 @@ from snnir.backends.torch_source.program import Program
 from snnir.backends.torch_source.source import WIDTH, Classes, Layer, fitted, literal, visible
 from snnir.backends.torch_source.weights import shared
 from snnir.graph import Graph
-from snnir.learning import DERIVED, learned
+from snnir.learning import DERIVED, DROPOUT, learned
 from snnir.naming import identifiers
 from snnir.schedule import schedule
 
@@ -140,11 +141,21 @@ def _header(graph: Graph, dialect: Dialect) -> str:
         "",
         "    model = Model()",
         "    y = model(x)" if len(graph.inputs) == 1 else f"    y = model({', '.join(_call_names(graph))})",
+        *_left_out(graph),
         "",
         "It needs torch, safetensors" + "".join(f", {p}" for p in dialect.packages) + "; not snnir.",
     ]
     text = "\n".join(visible(line.replace("\\", "\\\\")) for line in lines).replace('"""', "'''")
     return f'"""{text}\n"""'
+
+
+def _left_out(graph: Graph) -> list[str]:
+    """What its model does in training and this one does not."""
+    dropped = graph.metadata.get(DROPOUT, {})
+    if not dropped:
+        return []
+    said = ", ".join(f"{p} at {name}" for name, p in dropped.items())
+    return ["", *wrap(f"In training its model drops out values ({said}); this one does not.", WIDTH - 2)]
 
 
 def _call_names(graph: Graph) -> list[str]:

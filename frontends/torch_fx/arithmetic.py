@@ -113,7 +113,7 @@ def dropout(b: Builder, x: Signal, p: float = 0.5, training: bool = True, **_: A
     """Nothing, when `training=self.training` is said; else random, and refused."""
     if training and p:
         raise Refuse("dropout that stays on outside training", hint="pass training=self.training")
-    return x
+    return b.dropped(x, p)
 
 
 @handles("contiguous", "clone", "detach", "float", "double", "to", "type", "type_as", "requires_grad")

@@ -74,6 +74,8 @@ class Builder:
         self.foreign = False  # a model of another framework: its leading axes are what they are there
         self.called: dict[int, nn.Module] = {}  # by id, layers with state, which one step can call once
         self.loop: Loop | None = None  # forward() loops over time
+        self.dropout: dict[str, float] = {}  # what is dropped out in training, by the layer's path
+        self._dropped_at: set[Loc] = set()
         self.lost: dict[State, tuple[str, Loc, str]] = {}  # states that forward() has to return
         self.name = ""
         self.loc = Loc()
@@ -100,6 +102,13 @@ class Builder:
         )
         if not known:
             self.violations.append(Violation(rule, what, where or self.name, place, **fields))
+
+    def dropped(self, x: Signal, p: float) -> Signal:
+        """`x`, part of which training leaves out: outside training that does nothing."""
+        if p and (self.loop is None or self.loc not in self._dropped_at):  # a round of a loop is like the others
+            self.dropout[self.name] = float(p)
+            self._dropped_at.add(self.loc)
+        return x
 
     # -- ops -------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from snnir.frontends.torch_fx.signals import SEQUENCE, STEP, TIME, UNKNOWN, Lead
 from snnir.frontends.torch_fx.tracer import Tracer, short, unknown_shape
 from snnir.frontends.torch_fx.untouched import untouched
 from snnir.graph import Edge, Graph
-from snnir.learning import DERIVED
+from snnir.learning import DERIVED, DROPOUT
 from snnir.naming import fresh
 from snnir.ops import Loc, Repeat, Shape
 from snnir.semantics import Semantics
@@ -68,7 +68,8 @@ def load_module(
             attribute `input_shape`, else what the first layers fix.
         loc: where the module is defined, for ops that no line of a forward() calls.
 
-    The module's attribute `graph_metadata`, a dict, becomes the graph's metadata.
+    The module's attribute `graph_metadata`, a dict, becomes the graph's metadata. What is dropped out in training is
+    there as `dropout`, by layer.
 
     Raises:
         CompileError: with everything that cannot become part of the graph, each with its line.
@@ -148,7 +149,7 @@ def _attempt(
         op = builder.ops[name]
         derived = {**op.metadata.get(DERIVED, {}), field: (owner,)}
         builder.ops[name] = op.with_(metadata={**op.metadata, DERIVED: derived})
-    graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module)))
+    graph = _live(Graph(builder.ops, tuple(builder.edges), rule, metadata=_metadata(module, builder)))
     graph = (_repeated(graph, loop.rounds or 1) if loop is not None and loop.static else graph).verify()
     return Traced(graph, {key: b for key, b in builder.bindings.items() if key[0] in graph})
 
@@ -165,11 +166,11 @@ def _repeated(graph: Graph, rounds: int) -> Graph:
     return Graph(ops, tuple(edges), graph.semantics, metadata=graph.metadata)
 
 
-def _metadata(module: nn.Module) -> Mapping[str, Any]:
+def _metadata(module: nn.Module, builder: Builder) -> Mapping[str, Any]:
     given = getattr(module, "graph_metadata", {})
     if not isinstance(given, Mapping):
         raise UsageError(f"{type(module).__name__}.graph_metadata is a {type(given).__name__}, expected a mapping")
-    return given
+    return {**given, DROPOUT: builder.dropout} if builder.dropout else given
 
 
 @contextmanager

@@ -250,9 +250,14 @@ def _pixel_unshuffle(b: Builder, m: nn.PixelUnshuffle, x: Signal) -> Signal:
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
-@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+@handles(nn.Identity)
 def _identity(b: Builder, m: nn.Module, x: Signal) -> Signal:
     return x
+
+
+@handles(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+def _dropout(b: Builder, m: Any, x: Signal) -> Signal:
+    return b.dropped(x, m.p)
 
 
 @handles(nn.ReLU, nn.Sigmoid, nn.Tanh, nn.SiLU)

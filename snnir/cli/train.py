@@ -43,6 +43,17 @@ if TYPE_CHECKING:
 @click.option("--images", type=int, default=300_000, show_default=True, help="Images to see in all.")
 @click.option("--batch", type=int, default=16, show_default=True, help="Images per step, over all processes.")
 @click.option("--rate", type=float, default=3e-3, show_default=True, help="Highest learning rate (Adam).")
+@click.option("--warmup", type=int, default=20, show_default=True, help="Steps until the rate is at its highest.")
+@click.option(
+    "--floor",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="The last rate, as a part of the highest: a cosine leads there; 1: constant.",
+)
+@click.option(
+    "--clip-norm", type=float, default=1.0, show_default=True, help="Norm to which gradients are clipped; inf: none."
+)
 @click.option(
     "--ema", type=float, default=0.995, show_default=True, help="Decay of the weights' moving average; 0: none."
 )
@@ -80,6 +91,9 @@ def train_command(
     images: int,
     batch: int,
     rate: float,
+    warmup: int,
+    floor: float,
+    clip_norm: float,
     ema: float,
     weighting: Any,
     consistency: float,
@@ -98,6 +112,9 @@ def train_command(
     DIR gets checkpoint.safetensors (replaced whole, every few steps), log.csv with its plot log.svg, and at the end
     weights.safetensors, which `--weights` of train and sample takes. Several processes train together when a launcher
     starts them.
+
+    Training begins with the weights that SRC has: a model that comes with trained ones goes on from them, and with
+    `--weights none` begins anew. Pictures of a folder are cropped and resized to the network's images.
 
     \b
     Examples:
@@ -130,6 +147,9 @@ def train_command(
         images=images,
         batch=batch,
         rate=rate,
+        warmup=warmup,
+        floor=floor,
+        clip=clip_norm,
         ema=ema,
         weighting=weighting,
         consistency=consistency,
@@ -141,7 +161,7 @@ def train_command(
     _check_folder(folder, resume)
     graph = graph_with(load_source(source, dt, source_options_with(source_options, weights)), weights)
     check_surrogates(graph)
-    check_trainable(graph.ops)
+    check_trainable(graph.ops, graph.metadata)
     if "host" in graph.metadata.get("diffusion", {}):
         raise fail(
             "diffusion-by-host",

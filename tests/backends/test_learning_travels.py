@@ -18,6 +18,7 @@ from snnir.errors import CompileError
 from snnir.frontends.torch_fx import to_module_weights
 from snnir.learning import check_trainable
 from snnir.models.loading import load_weights
+from snnir.nir_io import write
 from tests.backends.family import FAMILY, built
 
 SURROGATES = [nn.Triangle(0.5), nn.ATan(3.0), nn.FastSigmoid(2.0)]
@@ -196,3 +197,53 @@ def test_parameters_that_a_framework_s_layer_computes_with_are_not_left_out_unno
     check_trainable(graph.ops)
     module = built(graph, "snntorch").module()
     assert [name for name, _ in module.named_parameters()] == ["_0.weight", "_0.bias", "_1.v_threshold"]
+
+
+class DropsOut(torch.nn.Module):
+    input_shape = (5,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.drop, self.none = torch.nn.Linear(5, 4), torch.nn.Dropout(0.25), torch.nn.Dropout(0.0)
+        self.lif = nn.LIF.from_decay(0.8, dt=1e-3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.dropout(self.drop(self.none(self.fc(x))), 0.5, training=self.training)
+        return self.lif(y)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_dropout_is_not_left_out_of_training_unnoticed(train: bool, tmp_path: Path) -> None:
+    """`snnir train` trained without the model's dropout, and said nothing."""
+    graph = snnir.load(DropsOut().train(train))
+    assert graph.metadata["dropout"] == {"drop": 0.25, "dropout": 0.5}
+    (tmp_path / "net.nir").write_bytes(write(graph))
+    for there in (graph, snnir.load(tmp_path / "net.nir")):
+        with pytest.raises(
+            CompileError, match=r"\[learned-dropout\] drop: drops out values in training, 0\.25"
+        ) as caught:
+            check_trainable(there.ops, there.metadata)
+        assert [v.where for v in caught.value.violations] == ["drop", "dropout"]
+        artifact = built(there, "torch")
+        assert "In training its model drops out values (0.25 at drop, 0.5 at dropout)" in artifact.source.text
+        assert artifact.report["dropout not in here"] == {"drop": 0.25, "dropout": 0.5}
+    assert "dropout" not in snnir.load(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.0))).metadata
+
+
+@pytest.mark.oracle
+def test_dropout_of_other_frameworks_is_not_left_out_of_training_unnoticed() -> None:
+    from rockpool.nn.combinators import Sequential
+    from rockpool.nn.modules.torch import LIFTorch, LinearTorch, UnitDropout
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    jelly = torch.nn.Sequential(layer.Linear(4, 5), layer.Dropout(0.5), neuron.LIFNode())
+    functional.set_step_mode(jelly, "m")
+    graphs = {
+        "1": snnir.load(jelly, dt=1e-3),
+        "1_UnitDropout": snnir.load(Sequential(LinearTorch((4, 5)), UnitDropout(5, p=0.5), LIFTorch(5, dt=1e-3))),
+    }
+    for where, graph in graphs.items():
+        assert graph.metadata["dropout"] == {where: 0.5}
+        with pytest.raises(CompileError, match=r"\[learned-dropout\]"):
+            check_trainable(graph.ops, graph.metadata)
