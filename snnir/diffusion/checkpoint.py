@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -38,7 +39,24 @@ def write(folder: Path, step: int, config: Mapping[str, Any], tensors: Mapping[s
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file beside `path`, flushes it to the disk, and renames it over `path`."""
+    """Writes a file beside `path`, flushes it to the disk, and renames it over `path`.
+
+    Raises:
+        CompileError: it cannot be written; what was there before still is.
+    """
+    try:
+        _replace_file(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> CompileError:
+    """The error that says so."""
+    what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot be written: {error.strerror}"
+    return fail("output-unwritable", what, where=str(path), hint="what was there before is kept: a run can --resume")
+
+
+def _replace_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -7,7 +7,7 @@ import io
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from snnir.diffusion.checkpoint import replace_file
+from snnir.diffusion.checkpoint import replace_file, unwritable
 from snnir.diffusion.train import Progress
 
 NAME = "log.csv"
@@ -40,9 +40,16 @@ class Log:
             return [row for row in reader if row.keys() == set(COLUMNS) and _whole(row)]
 
     def add(self, progress: Progress) -> None:
-        """One more line."""
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(astuple(progress))
+        """One more line.
+
+        Raises:
+            CompileError: it cannot be written.
+        """
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerow(astuple(progress))
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def _whole(row: dict[str, str]) -> bool:

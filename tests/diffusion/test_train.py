@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -118,6 +119,21 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path, mon
     assert losses(tmp_path) == [p.loss for p in reports["whole"]]
 
 
+def test_a_full_disk_is_said_and_the_checkpoint_kept(tmp_path, monkeypatch):
+    graph, spec = network()
+    module = snnir.compile(graph, target="torch").module()
+
+    def full(*_):
+        if checkpoint.steps_seen(tmp_path) == 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CompileError, match="the disk is full"):
+        train(module, spec, pictures(), CONFIG, folder=tmp_path, every=4)
+    assert checkpoint.steps_seen(tmp_path) == 8
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.NAME]
+
+
 def test_a_log_that_is_torn_or_none_is_begun_anew(tmp_path):
     progress = Progress(4, 12, 32, 1.0, 0.5, 0.5, 1e-3, 2.0)
     Log(tmp_path).add(progress)
@@ -177,6 +193,61 @@ def test_what_a_kill_left_beside_the_checkpoint_is_removed(tmp_path):
     (tmp_path / "mine").write_bytes(b"")
     checkpoint.clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "snr"])
+def test_a_step_s_loss_is_the_papers(weighting):
+    """Recomputed from what the network was given and gave, with nothing but the paper's formulas.
+
+    arXiv 2312.01742: abar of the clipped cosine betas; v = sqrt(abar) eps - sqrt(1 - abar) x_0; the image loss times
+    abar ('snr'); synaptic current learning times |b_t| / max |b_t|, b_t = -c1 sqrt(1 - abar_t) of the DDIM update
+    x_{t-1} = c1 x0_hat + c2 x_t.
+    """
+    t = np.arange(1001) / 1000
+    curve = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    abar = np.cumprod(1 - np.clip(1 - curve[1:] / curve[:-1], 0, 0.999))
+    before = np.append(1.0, abar[:-1])
+    c1 = np.sqrt(before) - np.sqrt(abar) * np.sqrt(1 - before) / np.sqrt(1 - abar)
+    b = -c1 * np.sqrt(1 - abar)
+    frequencies = np.exp(-np.log(10000) * np.arange(4) / 3)
+    table = np.zeros((1000, 8))
+    table[:, 0::2], table[:, 1::2] = (f(np.arange(1000)[:, None] * frequencies) for f in (np.sin, np.cos))
+
+    graph, spec = network()
+    images = pictures(1)  # the same for all of a batch, so noise follows from what the network is given
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = snnir.compile(graph, target="torch").module()
+
+        def forward(self, x, time):
+            y = self.inner(x, time)
+            seen.append([value.detach().double().numpy().copy() for value in (x, time, y)])
+            return y
+
+    config = replace(CONFIG, images=3 * 16, batch=16, weighting=weighting, consistency=0.7)
+    reports = []
+    train(Watched(), spec, images, config, every=1, report=reports.append)
+    assert len(seen) == len(reports) == 3
+    for (x, time, y), progress in zip(seen, reports, strict=True):
+        assert np.array_equal(x[0], x[1])  # the linear encoder repeats
+        assert np.array_equal(time[0], time[1])
+        at = np.abs(time[0][:, None] - table).max(axis=2).argmin(axis=1)
+        assert np.abs(time[0] - table[at]).max() < 1e-6
+        a = abar[at][:, None, None, None]
+        noise = (x[0] - np.sqrt(a) * images) / np.sqrt(1 - a)
+        v = np.sqrt(a) * noise - np.sqrt(1 - a) * images
+        decoded = y.mean(axis=0)
+        image = ((decoded - v) ** 2).mean(axis=(1, 2, 3))
+        consistency = ((decoded[None] - y) ** 2).mean(axis=(0, 2, 3, 4))
+        image_loss = (image * (abar[at] if weighting == "snr" else 1)).mean()
+        consistency_loss = (consistency * np.abs(b[at]) / np.abs(b).max()).mean()
+        assert consistency_loss > 1e-5
+        assert progress.image_loss == pytest.approx(image_loss, rel=1e-4)
+        assert progress.consistency_loss == pytest.approx(consistency_loss, rel=1e-4)
+        assert progress.loss == pytest.approx(image_loss + 0.7 * consistency_loss, rel=1e-4)
 
 
 def test_average_is_that_of_the_weights():
