@@ -82,6 +82,12 @@ def test_weights_of_the_other_variant(
     assert run([*monitor, "--weights", written(tmp_path / "fits.safetensors", variant=here)]) == 0
 
 
+def test_what_the_chip_has_not_is_said_and_nothing_that_only_follows_from_it() -> None:
+    with pytest.raises(CompileError) as caught:
+        snnir.compile(sdit.build("digits", weights="none", **SMALL), "lava")
+    assert {v.rule for v in caught.value.violations} == {"lava-op"}
+
+
 def test_weights_of_another_size_say_of_which(tmp_path: Path) -> None:
     path = written(tmp_path / "w.safetensors", width=4, image=(1, 4, 8))
     with pytest.raises(CompileError) as caught:
