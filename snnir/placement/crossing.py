@@ -48,9 +48,9 @@ def losing(
     chips = [part for part in parts_of(steps) if part.side == "chip"]
     on_chip = {name for part in chips for name, op in part.graph.ops.items() if not isinstance(op, (Input, Output))}
     found: dict[str, Violation] = {}
-    for own, name in ((part, name) for part in chips for name in part.gives if name in crowded):
+    for name in dict.fromkeys(name for part in chips for name in part.gives if name in crowded):
         reader = computing(graph, name, on_chip)
-        later = next((p.name for p in chips if p is not own and name in _read(p, steps)), "")
+        later = next((part.name for part in chips if name in _read(part, steps)), "")  # itself, where it waits outside
         if not reader and not later:
             continue
         because = f": {reader} is there, since {barred[reader]}" if reader in barred else ""
