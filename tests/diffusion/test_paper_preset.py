@@ -1,4 +1,4 @@
-"""The published network, 52,536,705 parameters: traced, folded, fused and written for Norse and NIR, with what it takes.
+"""The published network, 52,536,705 parameters: traced, folded, fused and written for Norse and NIR, and what it takes.
 
 In a process of its own: a peak of memory is a process's, and what other tests used would count.
 """
