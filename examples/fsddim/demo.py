@@ -2,8 +2,8 @@
 
     python examples/fsddim/demo.py
 
-1. The denoiser (`digits`: 8x8 images) for PyTorch, Norse, snnTorch and NIR, and the smallest (`nano`: 4x4) for Xylo:
-   compiled, run on the same noisy images as the reference, compared spike by spike.
+1. The denoiser (`digits`: 8x8 images) and the smallest (`nano`: 4x4) for every installed framework, NIR and ONNX, and
+   `nano` for Xylo: compiled, run on the same noisy images as the reference, compared spike by spike.
 2. Its sampler as one graph: four denoising calls, the decoder fused into the synapses, only spikes between the calls;
    the same images as the sampler's loop.
 3. A grid of images from the larger model (`small`: Fashion-MNIST).
@@ -31,10 +31,12 @@ from snnir.diffusion.schedule import CosineSchedule
 from snnir.diffusion.spec import fold_pixels, spec_of, time_embedding, unfold_pixels
 from snnir.diffusion.unrolled import crossing, crossing_faults
 from snnir.pipeline import parse_pipeline, run_pipeline
+from snnir.registry import backend, installed
 
 ROOT = Path(__file__).parents[2]
 MODEL = os.path.relpath(ROOT / "models" / "fsddim.py")
-JOBS = (("digits", ("torch", "norse", "snntorch", "nir")), ("nano", ("torch", "norse", "snntorch", "xylo-audio3")))
+FRAMEWORKS = ("torch", "norse", "snntorch", "sinabs", "spikingjelly", "rockpool", "onnx", "nir")
+JOBS = (("digits", FRAMEWORKS), ("nano", (*FRAMEWORKS, "xylo-audio3")))
 CALLS = 4
 COLUMNS = ("model", "target", "verdict", "latency", "files")
 
@@ -47,9 +49,10 @@ def main() -> None:
     console, start = Console(), time.perf_counter()
     table = Table(title="one network per model, on every target")
     for column in COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column == "files")
+        table.add_column(column, overflow="fold", no_wrap=column in ("target", "files"))
     sound = True
-    for preset, targets in JOBS:
+    for preset, names in JOBS:
+        targets = [name for name in names if installed(backend(name).target)]
         graph = snnir.load(MODEL, preset=preset)
         report = snnir.validate(graph, targets, inputs=noisy_images(graph) if preset == "digits" else None)
         folder = output / preset
