@@ -9,6 +9,7 @@ import pytest
 
 from snnir import npz_files
 from snnir.backends.lava.environment import find
+from tests.cli.kit import said
 from tests.run_script_kit import Folders, arguments, compiled, given, run, script
 
 TARGETS = ("torch", "snntorch", "onnx", "lava", "xylo-audio3", "placed")  # run.py is the same for the torch family
@@ -69,30 +70,30 @@ BAD = {
 
 @pytest.mark.parametrize("target", ["torch", "onnx", "lava", "xylo-audio3", "placed"])
 def test_input_that_does_not_fit_is_named(target: str, folders: Folders, tmp_path: Path) -> None:
-    cases = {f"{what}.npz": said for what, (_, said) in BAD.items()}
+    cases = {f"{what}.npz": wanted for what, (_, wanted) in BAD.items()}
     for what, (arrays, _) in BAD.items():
         npz_files.write(tmp_path / f"{what}.npz", arrays)
     whole = (tmp_path / "text.npz").read_bytes()
-    for name, content, said in (
+    for name, content, wanted in (
         ("cut.npz", whole[: len(whole) // 2], "is no .npz file, or not all of one"),
         ("empty.npz", b"", "is no .npz file"),
         ("other.npz", b"x,y\n1,2\n", "is no .npz file"),
         ("flipped.npz", flipped(tmp_path / "other shape.npz"), "is damaged"),
     ):
         (tmp_path / name).write_bytes(content)
-        cases[name] = said
+        cases[name] = wanted
     np.savez(tmp_path / "objects.npz", steps=np.array([None]))
     cases |= {"objects.npz": "holds Python objects", "nowhere.npz": "does not exist"}
     (tmp_path / "folder.npz").mkdir()
     cases["folder.npz"] = "cannot be read"
     if target not in ("lava", "xylo-audio3"):  # which start sooner; all share the file that says it
         cases = {name: cases[name] for name in ("no number.npz", "cut.npz")}
-    for name, said in cases.items():
+    for name, wanted in cases.items():
         out = tmp_path / "out.npz"
         done = run(folders[target], *arguments(target, tmp_path / name, out), script=script(target))
         assert done.returncode == 1, name
         assert done.stderr.startswith(f"{tmp_path / name}: "), done.stderr
-        assert said in done.stderr, (name, done.stderr)
+        assert wanted in done.stderr, (name, done.stderr)
         assert len(done.stderr.splitlines()) == 1
         assert not out.exists()
 
@@ -113,6 +114,15 @@ def test_output_that_cannot_be_written_is_said(target: str, folders: Folders, tm
         assert done.returncode == 1
         assert done.stderr.startswith(f"{out}: cannot be written: "), done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_the_command_line_proposes_works_for_these_names(
+    folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npz_files.write(tmp_path / "in.npz", {"other": np.zeros((5, 1, 4)), "more": np.zeros((5, 1, 4))})
+    status, _, error = said(capsys, "inspect", str(folders["xylo-audio3"]), "--input", str(tmp_path / "in.npz"))
+    assert status == 1
+    assert "snnir.npz_files.write('in.npz', {'file': ..., 'steps': ...})" in " ".join(error.split())
 
 
 # -- the file itself ---------------------------------------------------------------------------------------------------

@@ -274,12 +274,14 @@ def read_arrays(path: str | None, graph: Graph) -> dict[str, Array] | None:
         found = {graph.inputs[0]: next(iter(found.values()))}
     missing = [name for name in graph.inputs if name not in found]
     if missing:
+        file, arrays = repr(Path(path).name), f"{{{', '.join(f'{n!r}: ...' for n in graph.inputs)}}}"
+        own = {"file", "allow_pickle"} & set(graph.inputs)  # parameters of NumPy's function
         raise fail(
             "input-names",
             f"holds {', '.join(found) or 'no arrays'}, but not {', '.join(missing)}",
             where=path,
             expected=f"one array per input: {', '.join(graph.inputs)}",
-            hint=f"np.savez({Path(path).name!r}, **{{{', '.join(f'{n!r}: ...' for n in graph.inputs)}}})",
+            hint=f"snnir.npz_files.write({file}, {arrays})" if own else f"np.savez({file}, **{arrays})",
         )
     return as_inputs(graph, {name: found[name] for name in graph.inputs})
 
