@@ -20,6 +20,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -301,7 +302,8 @@ def ratios(lines: list[dict]) -> str:
         values["v error"] = spiking["v_error"]["mean"] / twin["v_error"]["mean"]
         parts = [f"{metric} {values[metric]:.2f} (limit {limit})" for metric, limit in LIMITS.items()]
         note = "" if spiking["images"] == twin["images"] else " The two have seen different numbers of images."
-        said.append(f"{name} over the twin at {STEPS[-1]} DDIM steps: {', '.join(parts)}.{note}")
+        line = f"{name} over the twin at {STEPS[-1]} DDIM steps: {', '.join(parts)}.{note}"
+        said.append(textwrap.fill(line, 120, break_long_words=False, break_on_hyphens=False))
     return "\n\n".join(said)
 
 

@@ -8,6 +8,7 @@ PyTorch's own, `torchrun --nproc-per-node 2 -m snnir train ...`, or Hugging Face
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,7 +59,9 @@ class Processes:
                 raise UsageError(f"{name}: only emitted modules are trained by several processes")
             if type(layer).__name__ == "BatchNorm" and hasattr(layer, "gain"):
                 layer.forward = partial(whole_batch_norm, layer)
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        with warnings.catch_warnings():  # PyTorch 2.13 has a new name for it, which older ones do not know
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
     def mean(self, values: Array) -> Array:
         """The mean of each process's values."""
