@@ -37,7 +37,7 @@ def write(graph: Graph, dialect: Dialect) -> Source:
     classes.need("recorded", "expect")
     if _trains_neurons(graph):
         classes.need("forget")
-    if any(op.metadata.get(DERIVED) for op in graph.ops.values()):
+    if any(_computed(graph, neurons=False)):
         classes.need("untrained")
     beside = [*with_needs(classes.parts).values(), *classes.sources()]
     appendix = dialect.appendix()
@@ -151,11 +151,26 @@ def _header(graph: Graph, dialect: Dialect) -> str:
 
 def _left_out(graph: Graph) -> list[str]:
     """What its model does in training and this one does not."""
-    dropped = graph.metadata.get(DROPOUT, {})
-    if not dropped:
-        return []
-    said = ", ".join(f"{p} at {name}" for name, p in dropped.items())
-    return ["", *wrap(f"In training its model drops out values ({said}); this one does not.", WIDTH - 2)]
+    dropped = ", ".join(f"{p} at {name}" for name, p in graph.metadata.get(DROPOUT, {}).items())
+    made = ", ".join(f"{name}.{field} from {names}" for name, field, names in _computed(graph, neurons=True))
+    said = [
+        *([f"In training its model drops out values ({dropped}); this one does not."] if dropped else []),
+        *([f"In training its model changes what this one leaves as it is: {made}."] if made else []),
+    ]
+    return [line for text in said for line in ("", *wrap(text, WIDTH - 2))]
+
+
+def _computed(graph: Graph, neurons: bool) -> list[tuple[str, str, str]]:
+    """Arrays that were computed from a model's parameters: op, field, and these; of neurons, or of all others.
+
+    Those of neurons are buffers, which training leaves alone; weights would be trained apart from what made them.
+    """
+    return [
+        (name, field, ", ".join(parameters))
+        for name, op in graph.ops.items()
+        if isinstance(op, (ops.Neuron, ops.Threshold)) == neurons
+        for field, parameters in op.metadata.get(DERIVED, {}).items()
+    ]
 
 
 def _call_names(graph: Graph) -> list[str]:
@@ -181,11 +196,8 @@ def _model(
     spelt = {name: a for name, a in attributes.items() if a != name and name in layers}
     pairs_of = shared(graph).items()
     twins = {f"{attributes[op]}.{field}": f"{attributes[first]}.{slot}" for (op, field), (first, slot) in pairs_of}
-    derived = {
-        f"{attributes[name]}.{field}": ", ".join(parameters)
-        for name, op in graph.ops.items()
-        for field, parameters in op.metadata.get(DERIVED, {}).items()
-    }
+    made = _computed(graph, neurons=False)
+    derived = {f"{attributes[name]}.{field}": parameters for name, field, parameters in made}
     lines = [
         "class Model(nn.Module):",
         '    """The network. Its state dict has the graph\'s own names, so trained weights go back as they are."""',
