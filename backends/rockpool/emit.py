@@ -86,6 +86,7 @@ class _Writer:
         self.op, self.semantics, self.stepwise, self.classes = op, semantics, stepwise, classes
         self.spiking = isinstance(op, SpikingNeuron)
         self.rule = recurrence(op, semantics)
+        self.late = n.is_late(op, semantics)
         self.chosen = n.surrogate(op) if semantics.spikes_per_step == 1 else None
         self.shifts = bitshift and semantics.decay == "exponential" and self._shifted()
         self.own = self._own()
@@ -109,6 +110,8 @@ class _Writer:
             return "an integrator is a sum over time"
         if self.stepwise:
             return "it is on a cycle, and Rockpool's layers keep the state of one sample only"
+        if self.late:
+            return "Rockpool's neurons reset in the step of the spike alone"
         if self.spiking and self.semantics.reset != "subtract":
             return "Rockpool's neurons subtract the threshold; this reset is to a value"
         if self.spiking and n.detach_reset(self.op) is True:
@@ -297,7 +300,7 @@ class _Writer:
             lines += self.held(*conditions)
         zero = "torch.zeros_like(x)"
         vmem = f"{zero} + self.v_leak" if self.starts_elsewhere() else zero
-        state = f"{zero}, {vmem}" if synaptic else vmem
+        state = ", ".join([*([zero] if synaptic else []), vmem, *([zero] if self.late else [])])
         start = [
             "def start(self, x: Tensor):",
             '    """The coefficients, and the state before the first step; x: (B, ...), such as a step\'s."""',
@@ -322,22 +325,27 @@ class _Writer:
     def step(self) -> list[str]:
         """The method `step`."""
         synaptic = n.current_based(self.op)
-        lines = ["isyn, vmem = state", "isyn = self.beta * isyn + self.gain_syn * x"] if synaptic else []
+        parts = [*(["isyn"] if synaptic else []), "vmem", *(["late"] if self.late else [])]
+        state = f"({', '.join(parts)})" if len(parts) > 1 else "vmem"
+        lines = [f"{', '.join(parts)} = state"] if len(parts) > 1 else []
+        lines += ["isyn = self.beta * isyn + self.gain_syn * x"] if synaptic else []
         decayed = "self.alpha * vmem" if self.op.time_constants else "vmem"
         bias = " + self.bias" if self.leaks() else ""
         lines.append(f"vmem = {decayed} + self.gain * {'isyn' if synaptic else 'x'}{bias}")
-        state = "(isyn, vmem)" if synaptic else "vmem"
         if not self.spiking:
             lines.append(f"return vmem, {state}")
         else:
             if self.foreign():
-                lines.append(f"spikes = {self.above('vmem', 'self.v_threshold')}")
+                fires = self.above("vmem", "self.v_threshold")
             else:
-                fires = f"{self.function()}.apply(vmem, self.v_threshold, self.window, self.most)"
-                lines.append(f"spikes = {fires}.to(vmem.dtype)")
-            lines += [*self.reset_lines(), f"return spikes, {state}"]
+                fires = f"{self.function()}.apply(vmem, self.v_threshold, self.window, self.most).to(vmem.dtype)"
+            before: list[str] = []
+            behind = self.reset_lines()
+            if self.late:
+                before, behind = n.late_reset(self.op, self.semantics, "vmem", "spikes", fires)
+            lines += [*before, f"spikes = {fires}", *behind, f"return spikes, {state}"]
         return [
-            f"def step(self, x: Tensor, {'state' if synaptic else 'vmem'}):",
+            f"def step(self, x: Tensor, {'state' if len(parts) > 1 else 'vmem'}):",
             *(f"    {line}" for line in lines),
         ]
 

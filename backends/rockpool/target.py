@@ -34,7 +34,7 @@ def several_spikes(graph: Graph) -> Iterator[Violation]:
 
 
 def _target() -> Target:
-    family = family_target("rockpool", "Rockpool", package="rockpool", extra="rockpool")
+    family = family_target("rockpool", "Rockpool", package="rockpool", extra="rockpool", reset=None)
     return replace(
         family,
         semantics=ROCKPOOL_SEMANTICS,

@@ -21,6 +21,9 @@ from snnir.discretise import recurrence
 from snnir.ops import IF, I, Neuron, Op, SpikingNeuron, Threshold
 from snnir.semantics import Semantics
 
+LEAST_DECAY = 1e-6
+"""Of a membrane whose threshold is subtracted one step late: what is left of it in the next step divides that."""
+
 _ACTIVATION = "MaxSpike, MembraneReset, MembraneSubtract, MultiSpike, SingleExponential, SingleSpike"
 
 
@@ -135,10 +138,16 @@ class _Writer:
         return f"{self.classes.add('StrictSpikes', h.STRICT.replace('ONE', one))}({most})"
 
     def held_reset(self) -> bool:
-        """Whether the reset needs v_reset, which is a buffer."""
+        """Whether the reset needs v_reset, or what a late one subtracts, which are tensors."""
+        if self.late():
+            return True
         if not self.spiking or self.semantics.reset != "value":
             return False
         return not n.resets_to_zero(self.op, self.semantics) or self.attached()
+
+    def late(self) -> bool:
+        """Whether the threshold is subtracted one step after the spike: at once, it is divided by a step's decay."""
+        return self.spiking and self.semantics.reset == "delayed-subtract" and bool(self.op.time_constants)
 
     def attached(self) -> bool:
         """Whether gradients pass a reset to a value; they never pass sinabs's own."""
@@ -146,10 +155,11 @@ class _Writer:
 
     def reset_fn(self) -> str:
         """The reset as a call; of v_reset where that is not 0."""
-        if self.semantics.reset == "subtract":
+        if self.semantics.reset.endswith("subtract"):
+            given = "self.v_threshold / self.alpha_mem" if self.late() else ""
             if n.detach_reset(self.op) is not True:
-                return "MembraneSubtract()"
-            return f"{self.classes.add('DetachedSubtract', h.SUBTRACT)}()"
+                return f"MembraneSubtract({given})"
+            return f"{self.classes.add('DetachedSubtract', h.SUBTRACT)}({given})"
         if not self.held_reset():
             return "MembraneReset()"
         body = h.ATTACHED if self.attached() else h.DETACHED
@@ -219,6 +229,8 @@ class _Writer:
             found.append("self.v_leak == 0")
         if self.own_current:
             found.append("self.alpha_syn > 0")
+        if self.late():
+            found.append(f"self.alpha_mem.abs() > {LEAST_DECAY}")
         if self.spiking and (_divides(self.op, self.positive) or self.semantics.spikes_per_step != 1):
             found.append("self.v_threshold > 0")
         if self.spiking and n.resets_to_zero(self.op, self.semantics) and not self.held_reset():

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from snnir.backends.torch_source.target import ADAPTS, family_target
+from snnir.backends.sinabs.emit import LEAST_DECAY
+from snnir.backends.torch_source.neurons import in_time
+from snnir.backends.torch_source.target import ADAPTS, family_target, prompt_reset
+from snnir.discretise import recurrence
 from snnir.errors import Violation
 from snnir.frameworks import FRAMEWORKS
 from snnir.ops import IF, LIF, CubaLIF, I, Neuron
@@ -14,6 +17,25 @@ from snnir.target import Target
 
 if TYPE_CHECKING:
     from snnir.graph import Graph
+
+
+def prompt_or_late(graph: Graph) -> Iterator[Violation]:
+    """A reset takes effect in the step of its spike; in the next one, a threshold is subtracted, and a value is taken
+    where no current is lost by it."""
+    semantics = graph.semantics
+    if semantics.reset != "delayed-subtract" or semantics.dt is None or semantics.decay == "shift":
+        yield from prompt_reset(graph)
+        return
+    for name, op in graph.ops.items():
+        if isinstance(op, (LIF, CubaLIF)) and (abs(recurrence(op, semantics).decay) <= LEAST_DECAY).any():
+            yield Violation(
+                "torch-reset",
+                "nothing of its membrane is left in the step in which the network means to reset it",
+                where=name,
+                loc=str(op.loc or ""),
+                expected="a time constant longer than dt",
+                hint="choose torch, norse or snntorch",
+            )
 
 
 def several_spikes(graph: Graph) -> Iterator[Violation]:
@@ -39,7 +61,7 @@ def membrane_floor(graph: Graph) -> Iterator[Violation]:
     for name, op in graph.ops.items():
         if not isinstance(op, Neuron):
             continue
-        for what, expected in _passes(op, floor, graph.semantics.reset):
+        for what, expected in _passes(op, floor, in_time(op, graph.semantics).reset):
             what = f"{what}, and sinabs bounds membranes (at {floor:.6g}) behind the reset"
             yield Violation("sinabs-floor", what, where=name, loc=str(op.loc or ""), expected=expected)
 
@@ -52,6 +74,8 @@ def _passes(op: Neuron, floor: float, reset: str) -> Iterator[tuple[str, str]]:
         return
     if (op.v_threshold <= floor).any():
         yield f"a threshold of {op.v_threshold.min():.6g} is not above the bound", f"a bound below {floor:.6g}"
+    if reset == "delayed-subtract":
+        yield "a threshold is subtracted in the next step", "no bound, or a reset in the step of the spike"
     if reset == "subtract" and floor > 0:
         yield "a threshold is subtracted from a membrane of at most so much", "a bound of at most 0"
     if reset == "value" and (op.v_reset < floor).any():
@@ -59,7 +83,7 @@ def _passes(op: Neuron, floor: float, reset: str) -> Iterator[tuple[str, str]]:
 
 
 def _target() -> Target:
-    family = family_target("sinabs", "sinabs", package="sinabs", extra="sinabs")
+    family = family_target("sinabs", "sinabs", package="sinabs", extra="sinabs", reset=prompt_or_late)
     return replace(
         family,
         semantics=FRAMEWORKS["sinabs"].semantics,

@@ -95,7 +95,8 @@ class _Writer:
     def __init__(self, op: Neuron, semantics: Semantics, stepwise: bool, classes: Classes) -> None:
         self.op, self.semantics, self.stepwise, self.classes = op, semantics, stepwise, classes
         self.spiking = isinstance(op, SpikingNeuron)
-        self.subtracts = semantics.reset == "subtract"
+        self.subtracts = semantics.reset.endswith("subtract")
+        self.late = n.is_late(op, semantics)
         self.rule = recurrence(op, semantics)
         self.own = self._own()
 
@@ -105,6 +106,8 @@ class _Writer:
             return "an integrator is a sum over time"
         if not self.spiking:
             return "it is on a cycle, and NonSpikingLIFNode takes no state" if self.stepwise else ""
+        if self.late:
+            return "SpikingJelly's nodes reset in the step of the spike alone"
         if self.kind() == "LIFNode" and not (self.rule.decay > 0).all():
             return "a time constant is not above DT, and LIFNode takes tau above one step"
         return ""
@@ -322,33 +325,41 @@ class _Writer:
     def written_out(self) -> list[list[str]]:
         """The methods of a layer that is no node of SpikingJelly's."""
         synaptic = n.current_based(self.op)
-        lines = [f"self.decay = {n.decay(self.tau(), self.semantics)}"]
+        leaks = bool(self.op.time_constants)
+        lines = [f"self.decay = {n.decay(self.tau(), self.semantics)}"] if leaks else []
         gain, gain_syn = n.gain(self.op, self.semantics), n.times(n.rise("tau_syn", self.semantics), "self.w_in")
         lines += [f"self.gain = {gain}"] if " " in gain else []
         if synaptic:
             lines.append(f"self.decay_syn = {n.decay('tau_syn', self.semantics)}")
             lines += [f"self.gain_syn = {gain_syn}"] if " " in gain_syn else []
         gain, gain_syn = ("self.gain" if " " in gain else gain), ("self.gain_syn" if " " in gain_syn else gain_syn)
-        lines.append("self.drive = (1 - self.decay) * self.v_leak")
+        lines += ["self.drive = (1 - self.decay) * self.v_leak"] if leaks else []
         v = "torch.zeros_like(x)"
         v = f"{v} + self.v_leak" if n.start(self.op, self.semantics) != "0.0" else v
         start = [
             "def start(self, x: Tensor):",
             '    """The coefficients, and the state before the first step; x: (B, ...), such as a step\'s."""',
             *(f"    {line}" for line in lines),
-            f"    return {f'torch.zeros_like(x), {v}' if synaptic else v}",
+            f"    return {', '.join(['torch.zeros_like(x)'] * synaptic + [v] + ['torch.zeros_like(x)'] * self.late)}",
         ]
-        lines = ["i, v = state", f"i = self.decay_syn * i + {gain_syn} * x"] if synaptic else []
-        lines.append(f"v = self.decay * v + {gain} * {'i' if synaptic else 'x'} + self.drive")
-        state = "(i, v)" if synaptic else "v"
-        if self.spiking:
-            lines.append(f"y = self.surrogate_function(v - {self.given_threshold()})")
+        parts = ["i"] * synaptic + ["v"] + ["late"] * self.late
+        state = f"({', '.join(parts)})" if len(parts) > 1 else "v"
+        lines = [f"{', '.join(parts)} = state"] if len(parts) > 1 else []
+        lines += [f"i = self.decay_syn * i + {gain_syn} * x"] if synaptic else []
+        x = f"{gain} * {'i' if synaptic else 'x'}"
+        lines.append(f"v = self.decay * v + {x} + self.drive" if leaks else f"v = v + {x}")
+        fires = f"self.surrogate_function(v - {self.given_threshold()})" if self.spiking else ""
+        if self.late:
+            before, behind = n.late_reset(self.op, self.semantics, "v", "y", fires)
+            lines += [*before, f"y = {fires}", *behind]
+        elif self.spiking:
+            lines.append(f"y = {fires}")
             fired = "y.detach()" if n.detach_reset(self.op) is True else "y"
             reset = f"(1 - {fired}) * v + {fired} * self.v_reset"
             lines.append(f"v = v - {fired} * self.v_threshold" if self.subtracts else f"v = {reset}")
         lines.append(f"return {'y' if self.spiking else 'v'}, {state}")
         step = [
-            f"def step(self, x: Tensor, {'state' if synaptic else 'v'}):",
+            f"def step(self, x: Tensor, {'state' if len(parts) > 1 else 'v'}):",
             *(f"    {line}" for line in lines),
         ]
         self.classes.need("by_step", "whole")

@@ -163,6 +163,27 @@ def in_time(op: Neuron, semantics: Semantics) -> Semantics:
     return semantics
 
 
+def is_late(op: Neuron, semantics: Semantics) -> bool:
+    """Whether spikes reset a membrane in the next step, so that they are part of its state."""
+    return isinstance(op, SpikingNeuron) and semantics.reset.startswith(("delayed", "held"))
+
+
+def late_reset(op: Neuron, semantics: Semantics, v: str, spikes: str, fires: str) -> tuple[list[str], list[str]]:
+    """The statements of a late reset before a step's spikes and behind them; `late` is what it carries on.
+
+    Args:
+        v, spikes: variables. fires: the spikes of v as an expression.
+    """
+    before = f"{v} = {v} - late * self.v_threshold"
+    if semantics.reset.endswith("value"):
+        before = f"{v} = (1 - late) * {v} + late * self.v_reset"
+    stop = ".detach()" if detach_reset(op) is True else ""
+    if not semantics.reset.startswith("held"):
+        return [before], [f"late = {spikes}{stop}"]
+    behind = f"{v} = {v} - ({spikes}{stop} - late) * self.v_threshold  # what late took off counts"
+    return [before], [behind, f"late = {fires}{stop}"]
+
+
 def resets_to_zero(op: Neuron, semantics: Semantics) -> bool:
     """Whether a spike sets the membrane to 0, now or in the next step."""
     return semantics.reset.endswith("value") and not np.any(getattr(op, "v_reset", 0.0))

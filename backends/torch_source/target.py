@@ -40,7 +40,7 @@ def prompt_reset(graph: Graph) -> Iterator[Violation]:
             "torch-reset",
             f"the network means reset {reset!r}{late}",
             expected="'value' or 'subtract'",
-            hint=f"choose torch, norse or snntorch, or train with {train}",
+            hint=f"choose torch, norse or spikingjelly, or train with {train}",
         )
 
 

@@ -152,7 +152,7 @@ def _header(graph: Graph, dialect: Dialect) -> str:
 def _left_out(graph: Graph) -> list[str]:
     """What its model does in training and this one does not."""
     dropped = ", ".join(f"{p} at {name}" for name, p in graph.metadata.get(DROPOUT, {}).items())
-    made = ", ".join(f"{name}.{field} from {names}" for name, field, names in _computed(graph, neurons=True))
+    made = "; ".join(f"{field} of {name} from {names}" for name, field, names in _computed(graph, neurons=True))
     said = [
         *([f"In training its model drops out values ({dropped}); this one does not."] if dropped else []),
         *([f"In training its model changes what this one leaves as it is: {made}."] if made else []),

@@ -192,6 +192,11 @@ def test_parameters_that_a_framework_s_layer_computes_with_are_not_left_out_unno
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(0.9, init_hidden=True, learn_beta=True))
     with pytest.raises(CompileError, match=r"a time constant or threshold is computed from 1\.beta"):
         check_trainable(snnir.load(model, dt=1e-3).ops)
+    said = " ".join(built(snnir.load(model, dt=1e-3), "snntorch").source.text.split())
+    assert (
+        "In training its model changes what this one leaves as it is: a time constant or threshold of 1 from 1.beta."
+        in said
+    )
     thresholds = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(0.9, init_hidden=True, learn_threshold=True))
     graph = snnir.load(thresholds, dt=1e-3)
     check_trainable(graph.ops)

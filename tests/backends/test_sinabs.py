@@ -267,9 +267,25 @@ def test_fsddim_on_sinabs_s_own_layers() -> None:
     assert same_everywhere(graph, "sinabs", steps=4, batch=1) > 500
 
 
+def test_a_late_subtraction_needs_a_membrane_that_lasts() -> None:
+    """The threshold is subtracted at once, divided by the step's decay."""
+    steps = {tau: Semantics(dt=DT, reset="delayed-subtract", comparison=">=") for tau in (1.0, 1.001, 0.5, 4.0)}
+    for tau, semantics in steps.items():
+        lif = ops.LIF(tau=np.full(3, tau * DT), r=np.float64(2.0), v_threshold=np.full(3, 0.6))
+        graph = chain(ops.Input(shape=(3,)), ("n", lif), ops.Output(), semantics=semantics)
+        if tau == 1.0:
+            with pytest.raises(CompileError, match="nothing of its membrane is left"):
+                snnir.compile(graph, "sinabs")
+        else:
+            assert same_everywhere(graph, "sinabs", steps=40, batch=3) > 20
+    bounded = replace(graph, semantics=semantics.with_(membrane_floor=-1.0))
+    with pytest.raises(CompileError, match="a threshold is subtracted in the next step"):
+        snnir.compile(bounded, "sinabs")
+
+
 def test_semantics_that_are_not_sinabs_s_are_refused_with_a_reason() -> None:
     graph = line()
-    for name, value in {"order": "membrane-first", "latency_neuron": 1, "reset": "delayed-subtract"}.items():
+    for name, value in {"order": "membrane-first", "latency_neuron": 1, "reset": "held-subtract"}.items():
         other = replace(graph, semantics=Semantics(dt=DT, **{name: value}))  # type: ignore[arg-type]
         with pytest.raises(CompileError, match=str(value)):
             snnir.compile(other, "sinabs")

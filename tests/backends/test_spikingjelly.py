@@ -264,7 +264,7 @@ def test_fsddim_on_spikingjelly_s_own_nodes() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value", "word"),
-    [("spikes_per_step", None, "spikes_per_step=None"), ("reset", "delayed-subtract", "delayed-subtract")],
+    [("spikes_per_step", None, "spikes_per_step=None"), ("latency_neuron", 1, "latency_neuron=1")],
 )  # which do not go together
 def test_all_violations_come_at_once(field: str, value: Any, word: str) -> None:
     semantics = {"membrane_floor": -1.0, "decay": "shift", field: value}

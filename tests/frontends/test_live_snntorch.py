@@ -304,7 +304,7 @@ def test_surrogates_of_snntorch_fire_above_zero() -> None:
         assert snnir.load(net, dt=DT).semantics.comparison == ">"
 
 
-@pytest.mark.parametrize("target", ["torch", "norse", "snntorch"])
+@pytest.mark.parametrize("target", ["torch", "norse", "snntorch", "rockpool", "spikingjelly"])
 @pytest.mark.parametrize("mechanism", ["subtract", "zero"])
 @pytest.mark.parametrize("delay", [True, False])
 def test_a_network_of_snntorch_runs_as_it_does_there_elsewhere(target: str, mechanism: str, delay: bool) -> None:
@@ -318,7 +318,7 @@ def test_a_network_of_snntorch_runs_as_it_does_there_elsewhere(target: str, mech
     np.testing.assert_allclose(run_on(snnir.load(net, dt=DT), target, x), want.numpy(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("target", ["rockpool", "onnx", "xylo-audio3", "lava"])
+@pytest.mark.parametrize("target", ["sinabs", "onnx", "xylo-audio3", "lava"])
 def test_a_subtraction_that_holds_is_refused_where_nothing_does_it(target: str) -> None:
     net = nn.Sequential(nn.Linear(5, 6), snn.Leaky(0.5, reset_delay=False, **HIDDEN), nn.Linear(6, 2))
     graph = snnir.load(nn.Sequential(*net, snn.Leaky(0.5, reset_delay=False, **HIDDEN)), dt=DT)
