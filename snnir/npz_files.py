@@ -112,8 +112,8 @@ def pack(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
 def altered(folder: str | os.PathLike[str]) -> list[str]:
     """The files of a compiled network that are missing, or not as `manifest.json` in `folder` says.
 
-    Scripts and text do not count, and its example (`input.npz`, `expected.npz`) may be replaced. Nothing is said where
-    there is no manifest.
+    Text does not count, nor what scripts hold, and its example (`input.npz`, `expected.npz`) may be replaced. Nothing
+    is said where there is no manifest.
     """
     here = Path(folder)
     try:
@@ -122,13 +122,14 @@ def altered(folder: str | os.PathLike[str]) -> list[str]:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ["manifest.json"]
-    kept = [
-        (path, sha256)
-        for path, sha256 in hashes
-        if path.endswith((".nir", ".json", ".safetensors", ".onnx", ".npz", ".net", "model.py"))
-        and path not in ("input.npz", "expected.npz")
-    ]
-    return [path for path, sha256 in kept if _sha256(here / path) != sha256]
+    found = []
+    for path, sha256 in hashes:
+        if path.endswith((".nir", ".json", ".safetensors", ".onnx", ".npz", ".net", "model.py")):
+            if path not in ("input.npz", "expected.npz") and _sha256(here / path) != sha256:
+                found.append(path)
+        elif path.endswith(".py") and not (here / path).exists():
+            found.append(path)
+    return found
 
 
 def _sha256(path: Path) -> str | None:

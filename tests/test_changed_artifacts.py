@@ -84,6 +84,35 @@ def test_a_changed_part_of_a_placement_is_said(folders: Folders, tmp_path: Path)
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [
+        ("onnx", "npz_files.py"),
+        ("lava", "npz_files.py"),
+        ("lava", "host.py"),
+        ("lava", "loihi_simulator/__init__.py"),
+        ("xylo-audio3", "npz_files.py"),
+        ("xylo-audio3", "xylo_simulator/run.py"),
+        ("placed", "npz_files.py"),
+        ("placed", "lockstep.py"),
+    ],
+)
+def test_a_missing_file_is_named(target: str, file: str, folders: Folders, tmp_path: Path) -> None:
+    npz_files.write(tmp_path / "in.npz", given())
+    folder = tmp_path / "copy"
+    shutil.copytree(folders[target], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    place = folder / file
+    if place.name == "__init__.py":  # the package
+        shutil.rmtree(place.parent)
+    else:
+        place.unlink()
+    done = run(folder, *arguments(target, tmp_path / "in.npz", tmp_path / "out.npz"), script=script(target))
+    assert done.returncode == 1
+    assert str(folder) in done.stderr
+    assert file.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".") in done.stderr.replace("/", ".")
+    assert len(done.stderr.splitlines()) == 1
+
+
 # -- artifacts as sources ----------------------------------------------------------------------------------------------
 
 

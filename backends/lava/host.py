@@ -45,7 +45,10 @@ def files() -> Any:
     place = str(Path(__file__).resolve().parent)
     if place not in sys.path:
         sys.path.insert(0, place)
-    return import_module("npz_files")
+    try:
+        return import_module("npz_files")
+    except ModuleNotFoundError:
+        sys.exit(f"{Path(place) / 'npz_files.py'}: is missing")
 
 
 def encode(inputs: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:

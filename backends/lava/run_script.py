@@ -147,7 +147,11 @@ def main() -> None:
     except (ImportError, ValueError) as error:
         sys.exit(f"Lava does not run here ({error}): it needs Python 3.10 and lava-nc 0.10.0; simulate.py does without")
     sys.path.insert(0, str(HERE))
-    import_module("host").main(HERE, __doc__, run)
+    try:
+        host = import_module("host")
+    except ModuleNotFoundError as error:
+        sys.exit(f"{HERE}: needs {error.name}, which is missing")
+    host.main(HERE, __doc__, run)
 
 
 if __name__ == "__main__":

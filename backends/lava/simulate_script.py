@@ -32,7 +32,11 @@ def run(spec: dict[str, Any], structure: dict[str, Any], inputs: dict[str, Any])
 def main() -> None:
     """Reads input, prints what the network does, writes outputs."""
     sys.path.insert(0, str(HERE))
-    import_module("host").main(HERE, __doc__, run)
+    try:
+        host, _ = import_module("host"), import_module("loihi_simulator")
+    except ModuleNotFoundError as error:
+        sys.exit(f"{HERE}: needs {error.name}, which is missing")
+    host.main(HERE, __doc__, run)
 
 
 if __name__ == "__main__":

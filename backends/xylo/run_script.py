@@ -34,6 +34,8 @@ def load() -> tuple[dict[str, Any], Any, Any]:
         spec = simulator.XyloSpec.from_npz_dict(import_module("npz_files").read(HERE / reading))
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"{HERE / reading}: cannot be used: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"{HERE}: needs {error.name}, which is missing")
     return description, spec, simulator
 
 
@@ -129,7 +131,10 @@ def main() -> None:
         events = events_of(description, files.inputs(files.read(options.events), shapes, any_name=True))
     except ValueError as error:
         sys.exit(f"{options.events}: {error}")
-    outputs = run(events, options.xylosim)
+    try:
+        outputs = run(events, options.xylosim)
+    except ModuleNotFoundError as error:
+        sys.exit(f"--xylosim needs {error.name}: pip install xylosim")
     for name, spikes in outputs.items():
         for b, counts in enumerate(spikes.sum(axis=0)):
             print(f"{name}[{b}]: {' '.join(str(int(n)) for n in np.ravel(counts))}")

@@ -104,7 +104,10 @@ def files() -> Any:
     """`npz_files.py` beside this file."""
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
-    return import_module("npz_files")
+    try:
+        return import_module("npz_files")
+    except ModuleNotFoundError:
+        sys.exit(f"{HERE / 'npz_files.py'}: is missing")
 
 
 def read(path: Path, plan: dict[str, Any]) -> dict[str, Any]:
