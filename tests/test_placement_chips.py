@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from itertools import pairwise
 from math import prod
@@ -36,6 +37,9 @@ TINY = XyloBackend(SMALL, target_of(SMALL))
 
 def lif(size: int) -> LIF:
     return LIF(tau=np.full(size, 16 * DT), r=np.full(size, 16.0), v_threshold=np.ones(size))
+
+
+ALIKE = not os.environ.get("SNNIR_FUZZ")  # draws are the same every time; anew, how many of a kind come is luck
 
 
 def neurons(kind: str, size: int) -> Op:
@@ -153,8 +157,9 @@ def test_any_spread_keeps_the_limits_and_gives_the_very_same_spikes() -> None:
         assert {n for n, op in graph.ops.items() if isinstance(op, (LIF, IF, CubaLIF))} <= held
 
     holds()
-    assert counted["several"] > 3  # or the property says little
-    assert counted["refused"] > 2
+    if ALIKE:
+        assert counted["several"] > 3  # or the property says little
+        assert counted["refused"] > 2
 
 
 def test_a_deep_network_is_cut_where_it_is_narrow() -> None:

@@ -31,7 +31,7 @@ from snnir.placement.compiled import PartitionArtifact
 from snnir.placement.fitting import violations_of
 from snnir.placement.running import run
 from tests.strategies import inputs_for
-from tests.test_placement_chips import DT, SMALL, SOFT, deep_networks, lif, whole
+from tests.test_placement_chips import ALIKE, DT, SMALL, SOFT, deep_networks, lif, whole
 from tests.test_placement_chips_run import load
 from tests.test_placement_run import run_script
 from tests.xylo_oracle import XyloOracle
@@ -154,9 +154,10 @@ def test_any_placement_on_several_chips_gives_the_very_same_numbers_and_xylosim_
         counted["spikes"] += int(sum(v.sum() for v in ours.values()))
 
     holds()
-    assert counted["several"] > 3  # or the property says little
-    assert counted["loops"] > 0
-    assert counted["spikes"] > 100
+    if ALIKE:
+        assert counted["several"] > 3  # or the property says little
+        assert counted["loops"] > 0
+        assert counted["spikes"] > 100
 
 
 def ring(delay: int) -> Graph:

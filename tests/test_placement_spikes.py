@@ -20,7 +20,7 @@ from snnir.placement import partition
 from snnir.placement.running import in_floats, run
 from snnir.placement.types import Part
 from tests.strategies import inputs_for
-from tests.test_placement_chips import SOFT, lif, whole
+from tests.test_placement_chips import ALIKE, SOFT, lif, whole
 from tests.test_placement_several import TINY, attempt, gated, shared, shared_networks
 
 
@@ -139,5 +139,6 @@ def test_chips_that_give_one_spike_per_step_lose_none_of_what_was_recorded(tiny:
             assert np.array_equal(values[name], np.minimum(expected, most))
 
     holds()
-    assert counted["placed"] > 2  # or the property says little
-    assert counted["crowded"] > 0
+    if ALIKE:
+        assert counted["placed"] > 2  # or the property says little
+        assert counted["crowded"] > 0
