@@ -46,7 +46,7 @@ MARKS = "<!-- quality -->", "<!-- /quality -->"
 RATE = 6e-3
 STEPS = 20
 GUIDANCE = 1.5
-SHIPPED = {"published": ("sdit-small", 320_000), "spiking": ("sdit-small-spiking", 100_000)}  # images they have seen
+SHIPPED = {"published": ("sdit-small", 320_000), "spiking": ("sdit-small-spiking", 320_000)}  # images they have seen
 
 
 @dataclass(frozen=True)
