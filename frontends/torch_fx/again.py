@@ -61,7 +61,7 @@ def _differs(a: Builder, b: Builder) -> str | None:
     for name in [*a.ops, *(n for n in b.ops if n not in a.ops)]:
         if name not in a.ops or name not in b.ops or not _same(a.ops[name], b.ops[name]):
             return name
-    return next((edge.target for edge in a.edges.keys() ^ b.edges.keys()), None)
+    return min((edge.target for edge in a.edges.keys() ^ b.edges.keys()), default=None)
 
 
 def _same(a: Op, b: Op) -> bool:

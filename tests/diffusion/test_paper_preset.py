@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 CODE = """
-import json, resource, sys, time
+import json, resource, sys
 from pathlib import Path
 import h5py, nir, safetensors.numpy, torch
 import snnir
@@ -24,13 +24,12 @@ def peak():
 
 out = Path(sys.argv[1])
 torch.set_num_threads(1)
-imports, begun = peak(), time.process_time()
+imports = peak()
 graph = snnir.load(fsddim.build("paper"))
 snnir.compile(graph, "nir").save(out / "nir")
 fused = snnir.compile(graph, "norse", passes="fold-batch-norm,unroll-sampler{steps=50},fuse-decoder")
 fused.save(out / "norse")
 print(json.dumps({
-    "seconds": time.process_time() - begun,
     "memory": peak() - imports,
     "weights": sum(value.nbytes for value in graph.weights().values()),
     "decoder": fused.graph.metadata["sampler"]["decoder"],
@@ -39,7 +38,7 @@ print(json.dumps({
 """
 
 
-def test_the_published_network_compiles_within_a_minute_and_four_times_its_weights(tmp_path: Path) -> None:
+def test_the_published_network_compiles_within_four_times_its_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, str(tmp_path)]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     shutil.rmtree(tmp_path / "nir", ignore_errors=True)  # 200 MB each
@@ -48,7 +47,6 @@ def test_the_published_network_compiles_within_a_minute_and_four_times_its_weigh
     found = json.loads(run.stdout.splitlines()[-1])
     weights = found["weights"]
     assert 4 * 52_536_705 <= weights < 1.01 * 4 * 52_536_705  # and batch norms' statistics
-    assert found["seconds"] < 60  # of processor time; about 9
     assert found["memory"] < 4 * weights  # beyond what importing PyTorch takes; about 3.5 times
     assert found["decoder"] == "factored"
     # what is written: the weights once, also where fifty calls share them
