@@ -14,6 +14,7 @@ Writes everything to `out/fsddim`.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -46,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "out" / "fsddim")
     output = parser.parse_args().output
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # frameworks ask for it; nothing here needs it
     console, start = Console(), time.perf_counter()
     table = Table(title="one network per model, on every target")
     for column in COLUMNS:
